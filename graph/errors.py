@@ -1,4 +1,6 @@
-"""The one error tree. Vendor errors are translated into it once, at the edge; the only broad `except` is the turn runner's.
+"""The one error tree. Vendor errors are translated into it once, at the edge.
+
+The only broad `except` is the turn runner's.
 
 ThreadwrightError
 ├── Refused                 it may not be or cannot be; the message is for a person, in plain words, and says what to do
@@ -12,6 +14,7 @@ ThreadwrightError
 │   ├── StoreUnavailable    Redis is down, full, or refuses to write
 │   └── ForgeUnavailable
 ├── ModelMisbehaved         malformed answers, three in a row
+├── ContextTooLong          the conversation does not fit the model's window: shorten it, then call again
 ├── SandboxFailed           the box could not be opened, or died
 ├── LeaseLost               another worker owns the task now: write nothing more
 ├── Stopped                 a person stopped the task, or the worker is going down
@@ -73,6 +76,10 @@ class ForgeUnavailable(Unavailable):
 
 
 class ModelMisbehaved(ThreadwrightError):
+    pass
+
+
+class ContextTooLong(ThreadwrightError):
     pass
 
 
