@@ -56,7 +56,7 @@ class ChatRequest:
     """The platform's message id. Together with the channel it identifies a post that arrives as two events."""
     place: Place
     author: Author
-    kind: Literal["message", "edit", "delete", "reaction", "unreaction", "button", "command"] = "message"
+    kind: Literal["message", "edit", "delete", "reaction", "unreaction", "command"] = "message"
     text: str = ""
     addressed: bool = True
     """Mentions the bot, is a direct message, or a slash command."""
@@ -67,9 +67,7 @@ class ChatRequest:
     reaction: str = ""
     """For reactions: `approve`, `reject`, `stop`, or the platform's name of another one."""
     target: str = ""
-    """For reactions, buttons and edits: the id of the message that it is about."""
-    action: str = ""
-    """For buttons: the action that we put into it (signed by the desk)."""
+    """For reactions and edits: the id of the message that it is about."""
     context: tuple[Said, ...] = ()
     local: bool = False
     """From the machine's own terminal: may name paths."""

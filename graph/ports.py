@@ -188,6 +188,14 @@ class Workspaces(Protocol):
 
 
 class Forge(Protocol):
+    def find(self, name: str) -> Repository:
+        """The repository that a person named. Raises RepositoryProblem, with the known names in its words."""
+        ...
+
+    def repositories(self) -> list[str]:
+        """Names of the repositories that tasks may use, sorted."""
+        ...
+
     def propose(
         self, repository: Repository, branch: str, head: str, base: str, title: str, body: str, *, draft: bool
     ) -> PullRequest:
@@ -221,7 +229,7 @@ class Journal(Protocol):
     """The task's record of what was done. Every write is fenced by the lease: it raises LeaseLost."""
 
     def begin(self, key: str, what: str) -> str | None:
-        """Note that the effect `key` begins. None the first time; else the result that `end` kept, or "" if it never ended."""
+        """Note that the effect `key` begins. None the first time; else what `end` kept, or "" if it never ended."""
         ...
 
     def end(self, key: str, result: str) -> None: ...

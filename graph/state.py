@@ -1,266 +1,62 @@
-"""What a task knows: plain values, and the state that LangGraph checkpoints.
+"""The state that LangGraph checkpoints, and how updates of its lists are folded in.
 
-Every class here is on the serialiser's allow-list (`STATE_TYPES`): a value that is not comes back from Redis as a bare dict.
+The values are in `graph.values`. One that is not in `STATE_TYPES` comes back from Redis as a bare dict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, TypedDict
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
+
+from graph.values import (
+    Answered,
+    Approval,
+    Brief,
+    CheckResult,
+    Choice,
+    Command,
+    Commit,
+    Event,
+    Final,
+    Finding,
+    Heard,
+    Limits,
+    Notice,
+    OnApproval,
+    Outcome,
+    Person,
+    Plan,
+    PullRequest,
+    Question,
+    Repository,
+    Review,
+    Role,
+    Severity,
+    Step,
+    Taken,
+    Usage,
+    Value,
+    Verdict,
+    Watching,
+)
 
 SCHEMA = 1
 """Number of the state's shape. An older one in Redis is migrated or ends with a clear message."""
 
-Role = Literal["triage", "plan", "implement", "review"]
-Verdict = Literal["green", "red", "not run"]
-Severity = Literal["blocker", "major", "minor", "nit"]
-OnApproval = Literal["ready", "review", "merge"]
+
+def add_ids(left: Sequence[str], right: Sequence[str]) -> list[str]:
+    """Reducer: ids once each, in order of arrival."""
+    return [*left, *(item for item in dict.fromkeys(right) if item not in set(left))]
 
 
-class Value(BaseModel):
-    """Base of all values: immutable, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Person(Value):
-    id: str
-    """`platform:workspace:user`, for example `console:local:ann`."""
-    name: str = ""
-    """Display name, for people to read; never for decisions."""
-
-
-class Repository(Value):
-    name: str
-    """What people call it: `owner/name`, or the folder's name for a local one."""
-    url: str
-    """Where git fetches from and pushes to: `file:///…` or `https://…`; never with credentials."""
-    base: str = ""
-    """Base branch; empty until the mirror has been fetched and the default branch is known."""
-    rule: str = ""
-    """Which routing rule chose it, in words for the card."""
-
-
-class Limits(Value):
-    """When a task stops and asks. `usd` counts where the price is known, `tokens` where it is not."""
-
-    usd: float = 2.0
-    tokens: int = 2_000_000
-    calls: int = 200
-    minutes: float = 60.0
-
-
-class Usage(Value):
-    """Of one model call, or the sum of several."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    usd: float = 0.0
-    """Cost of the calls whose price is known, in US dollars."""
-    unpriced_tokens: int = 0
-    """Tokens of the calls whose price is not known."""
-    estimated: bool = False
-    """True when a server sent no usage and tokens were estimated from the text's length."""
-    seconds: float = 0.0
-    """Work, not waiting for people."""
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            calls=self.calls + other.calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            usd=self.usd + other.usd,
-            unpriced_tokens=self.unpriced_tokens + other.unpriced_tokens,
-            estimated=self.estimated or other.estimated,
-            seconds=self.seconds + other.seconds,
-        )
-
-
-class Brief(Value):
-    """The task as it was given; fixed for its life, so that what is derived from it (commits) is the same on a second run."""
-
-    id: str
-    """`tw-…`; also names branch, workspace, inbox and LangGraph thread."""
-    text: str
-    requester: Person
-    created: datetime
-    """UTC. Date of every commit of the task (plus the step's number in seconds)."""
-    context: str = ""
-    """The thread's earlier messages as plain text: context, not orders."""
-    repository: Repository | None = None
-    branch: str = ""
-    """Base branch that the person asked for; empty: the default branch."""
-    model: str = ""
-    """Model that the person asked for; empty: by role from the settings."""
-    approve_plan: bool = False
-    limits: Limits = Limits()
-    on_approval: OnApproval = "ready"
-    second_person: bool | None = None
-    """None: the default of the policy (`merge`: yes; else no)."""
-
-
-class Heard(Value):
-    """Words that a person said to a running task and that no model has read yet."""
-
-    id: str
-    author: Person
-    text: str
-    note: str = ""
-    """Set by intake: "late answer to q2", "correction of an earlier message"."""
-
-
-class Taken(Value):
-    """In an update of `heard`: these ids have moved into `messages`."""
-
-    ids: tuple[str, ...]
-
-
-class Event(Value):
-    """A fact for `watch`: approved, rejected, revoked, merged, closed, timer, finish, words."""
-
-    id: str
-    kind: str
-    by: Person | None = None
-    sha: str = ""
-    """The head commit that an approval is for."""
-    text: str = ""
-
-
-class Choice(Value):
-    question: str
-    suggestions: tuple[str, ...] = Field(default=(), max_length=4)
-    assumption: str = ""
-    """What the task goes on with when nobody answers."""
-
-
-class Question(Value):
-    """One message that waits for a person; at most three questions in it."""
-
-    id: str
-    kind: Literal["clarify", "repository", "plan", "stuck", "budget", "protected", "conflict"]
-    text: str
-    choices: tuple[Choice, ...] = Field(default=(), max_length=3)
-    back: str
-    """The node that goes on after the answer."""
-    call: str = ""
-    """Id of the model's tool call that asked; the answer becomes its result."""
-
-
-class Answered(Value):
-    question: str
-    """Id of the question."""
-    text: str
-    by: Person | None = None
-    """None: nobody answered in time, and the stated assumptions hold."""
-
-
-class Step(Value):
-    title: str = Field(max_length=72)
-    """A conventional commit title."""
-    detail: str = ""
-    criteria: tuple[str, ...] = ()
-
-
-class Plan(Value):
-    title: str = Field(max_length=72)
-    """Title of the pull request."""
-    summary: str = ""
-    steps: tuple[Step, ...] = Field(min_length=1, max_length=20)
-    assumptions: tuple[str, ...] = ()
-
-
-class Outcome(Value):
-    """Of one command in the box, as recorded: receipts are made of these and of nothing that a model said."""
-
-    command: str
-    exit: int | None
-    """None when the command did not end by itself."""
-    seconds: float
-    output: str
-    """UTF-8, undecodable bytes replaced; head and tail when it was longer than the cap."""
-    dropped: int = 0
-    """Bytes between head and tail that were not kept."""
-    ended: Literal["exit", "timeout", "output", "memory", "disk", "stopped"] = "exit"
-
-
-class Command(Value):
-    """One of the repository's own commands."""
-
-    kind: Literal["format", "check", "test"]
-    command: str
-    found_in: str
-    """Where it was found, for the card: "Makefile", "pyproject.toml"."""
-
-
-class CheckResult(Value):
-    command: Command
-    verdict: Verdict
-    outcome: Outcome | None = None
-    reason: str = ""
-    """Why it is red or was not run, in plain words."""
-    failing: tuple[str, ...] = ()
-    """Names of failing tests, when the runner's output names them."""
-    old_failures: tuple[str, ...] = ()
-    """Those of `failing` that failed on the base too."""
-
-
-class Commit(Value):
-    sha: str
-    title: str
-    step: int
-    """1-based number of the step; 0 for one that belongs to no step."""
-
-
-class Finding(Value):
-    severity: Severity
-    path: str = ""
-    line: int | None = None
-    text: str
-
-
-class Review(Value):
-    summary: str = ""
-    findings: tuple[Finding, ...] = ()
-
-
-class PullRequest(Value):
-    number: int
-    url: str
-    head: str
-    """SHA of the head commit."""
-    branch: str
-    base: str
-    title: str
-    draft: bool = True
-    state: Literal["open", "merged", "closed"] = "open"
-    merge_commit: str = ""
-    public: bool = False
-    has_checks: bool = False
-    """Whether the forge runs checks of its own."""
-
-
-class Approval(Value):
-    sha: str
-    by: Person
-    at: datetime
-
-
-class Final(Value):
-    """How a task ended. Exactly one message is made of it."""
-
-    kind: Literal["done", "answered", "nothing to do", "stopped", "failed", "needs you"]
-    text: str
-    """What a person reads: plain words, what was kept, what to do next."""
-    error: str = ""
-    """Error id that `logs` explains; empty when nothing went wrong."""
+def add_notices(left: Sequence[Notice], right: Sequence[Notice]) -> list[Notice]:
+    """Reducer: notices once each, by id."""
+    known = {notice.id for notice in left}
+    return [*left, *(notice for notice in right if notice.id not in known)]
 
 
 def keep_heard(left: Sequence[Heard], right: Sequence[Heard | Taken]) -> list[Heard]:
@@ -295,16 +91,74 @@ class TaskState(TypedDict, total=False):
     review: Review
     rounds: int
     pull_request: PullRequest | None
+    diffstat: str
     approvals: list[Approval]
     spent: Usage
     granted: Limits
     assumptions: list[str]
     finishing: bool
+    # Ids of inbox entries that a checkpoint holds: what is delivered again is dropped.
+    taken: Annotated[list[str], add_ids]
+    notices: Annotated[list[Notice], add_notices]
+    intent: str
+    """"task" or "code_question", as triage read it."""
+    phase: str
+    """"plan" or "implement": which of the two talks to the model."""
+    chosen: str
+    """Name of the repository that a person gave when asked."""
+    # Commit of the unfinished tree, kept while a question is open; a lost checkout is made from it. Not on the branch.
+    wip: str
+    allowed: list[str]
+    allowed_tree: str
+    """A person's yes to protected paths (`allowed`) holds for this tree alone."""
+    # Folders whose AGENTS.md the model has seen.
+    shown: Annotated[list[str], add_ids]
+    # Characters of conversation that are sent unfolded; halved when the model says that it is too long.
+    window: int
     next: str
+    """The node that goes on, when a node has more than one successor."""
     final: Final | None
 
 
 STATE_TYPES: tuple[type[BaseModel], ...] = (
     Person, Repository, Limits, Usage, Brief, Heard, Taken, Event, Choice, Question, Answered, Step, Plan, Outcome,
-    Command, CheckResult, Commit, Finding, Review, PullRequest, Approval, Final,
+    Command, CheckResult, Commit, Finding, Review, PullRequest, Approval, Final, Notice, Watching,
 )  # fmt: skip
+
+__all__ = [
+    "SCHEMA",
+    "STATE_TYPES",
+    "Answered",
+    "Approval",
+    "Brief",
+    "CheckResult",
+    "Choice",
+    "Command",
+    "Commit",
+    "Event",
+    "Final",
+    "Finding",
+    "Heard",
+    "Limits",
+    "Notice",
+    "OnApproval",
+    "Outcome",
+    "Person",
+    "Plan",
+    "PullRequest",
+    "Question",
+    "Repository",
+    "Review",
+    "Role",
+    "Severity",
+    "Step",
+    "Taken",
+    "TaskState",
+    "Usage",
+    "Value",
+    "Verdict",
+    "Watching",
+    "add_ids",
+    "add_notices",
+    "keep_heard",
+]

@@ -1,0 +1,34 @@
+# `make demo` and `make test` need Python ≥ 3.11, git and make, and set up everything else in .venv.
+PYTHON ?= python3
+RUN := .venv/bin/python
+READY := .venv/.ready
+export UV_COMPILE_BYTECODE := 1
+
+.PHONY: demo test test-all check format run clean
+
+demo: $(READY)
+	@$(RUN) -m bot demo
+
+test: $(READY)
+	@$(RUN) -m pytest -n 2 --dist loadfile
+
+check: $(READY)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: $(READY)
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+run: $(READY)
+	@$(RUN) -m bot up
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): pyproject.toml uv.lock .ci/setup
+	@PYTHON="$(PYTHON)" .ci/setup
+	@touch $@

@@ -1,0 +1,237 @@
+"""What is to be said, and the one who says it.
+
+Turns and the desk only append: a reply enters once per key, a card replaces the card that has not been sent yet. The
+process that listens to a platform drains: one drainer a platform and workspace, by lease; replies first, then cards.
+Posting is at-least-once: the adapter looks for the key before it posts again after an unclear failure.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from bot.chat import Ask, Author, Card, CardStep, Chat, Place, Reply, TryLater, Undeliverable
+from graph.errors import LeaseLost, StoreUnavailable
+from integrations.redisserver import translated
+from jobs.tasks import Lease, Tasks
+from jobs.wording import Post
+
+DRAIN_LEASE_MS = 5_000
+EDIT_SECONDS = 1.0
+"""A card is edited at most this often; what happens in between is folded into the next edit."""
+
+
+def dump_reply(reply: Reply) -> str:
+    return json.dumps(asdict(reply), sort_keys=True)
+
+
+def load_reply(raw: str | bytes) -> Reply:
+    data = json.loads(raw)
+    data["mentions"] = tuple(Author(**{**a, "roles": tuple(a["roles"])}) for a in data["mentions"])
+    data["asks"] = tuple(Ask(a["text"], tuple(a["suggestions"]), a["assumption"]) for a in data["asks"])
+    return Reply(**data)
+
+
+def dump_card(card: Card) -> str:
+    return json.dumps({**asdict(card), "since": card.since.isoformat()}, sort_keys=True)
+
+
+def load_card(raw: str | bytes) -> Card:
+    data = json.loads(raw)
+    data["since"] = datetime.fromisoformat(data["since"])
+    data["steps"] = tuple(CardStep(**step) for step in data["steps"])
+    data["notes"] = tuple(data["notes"])
+    return Card(**data)
+
+
+def place_of(key: str) -> Place:
+    platform, workspace, channel, thread = key.split("/", 3)
+    return Place(platform, workspace, channel, thread)
+
+
+class Outbox:
+    """The writing end. `lease=None` writes only while no turn holds the task; `anyone=True` writes in any case."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+
+    def say(self, task: str, post: Post, *, lease: Lease | None = None, anyone: bool = False) -> bool:
+        """True the first time for this key. Raises LeaseLost."""
+        token = lease.token if lease else ("*" if anyone else "")
+        keys = [self._tasks.key(task, "lease"), self._tasks.key(task, "outbox"), self._tasks.key(task)]
+        answer = self._tasks.script("post", keys, [token, post.key, dump_reply(post.reply), task])
+        if answer is None:
+            raise LeaseLost(task)
+        return bool(answer)
+
+    def amend(self, task: str, post: Post, *, lease: Lease | None = None) -> bool:
+        """Replace what was said under the key: it is edited in place, or said anew where it has not been said yet."""
+        keys = [self._tasks.key(task, "lease"), self._tasks.key(task, "outbox"), self._tasks.key(task)]
+        token = lease.token if lease else "*"
+        answer = self._tasks.script("amend", keys, [token, post.key, dump_reply(post.reply), task])
+        if answer is None:
+            raise LeaseLost(task)
+        return bool(answer)
+
+    def said(self, task: str, key: str) -> Reply | None:
+        with translated():
+            raw = self._tasks.redis.hget(self._tasks.key(task, "outbox"), key)
+        return load_reply(raw) if raw else None
+
+    def keys(self, task: str) -> list[str]:
+        with translated():
+            return sorted(k.decode() for k in self._tasks.redis.hkeys(self._tasks.key(task, "outbox")))
+
+    def show(self, task: str, card: Card, *, lease: Lease | None = None) -> None:
+        """The newest card, for every place of the task."""
+        keys = [self._tasks.key(task, "lease"), self._tasks.key(task)]
+        token = lease.token if lease else "*"
+        if self._tasks.script("card", keys, [token, dump_card(card), task]) is None:
+            raise LeaseLost(task)
+
+
+class Drainer:
+    """The posting end, for one platform and workspace."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        chat: Chat,
+        *,
+        edit_seconds: float = EDIT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = tasks
+        self._redis = tasks.redis
+        self._chat = chat
+        self._stream = f"{chat.platform}/{chat.workspace}"
+        self._edit_seconds = edit_seconds
+        self._clock = clock
+        self._edited: dict[str, float] = {}
+        self._not_before = 0.0
+        self._token = ""
+
+    def run(self, stop: threading.Event, *, idle: float = 0.2) -> None:
+        """Drain until `stop` is set; a store that is away is waited for."""
+        while not stop.is_set():
+            try:
+                busy = self.run_once()
+            except StoreUnavailable:
+                busy = 0
+            if not busy:
+                stop.wait(idle)
+        self.let_go()
+
+    def run_once(self) -> int:
+        """Post what is due now; how many posts and edits were made. 0 as well while another process drains."""
+        if self._clock() < self._not_before or not self._hold():
+            return 0
+        try:
+            return self._replies() + self._cards()
+        except TryLater as exc:
+            self._not_before = self._clock() + exc.after
+            return 0
+
+    def let_go(self) -> None:
+        if self._token:
+            self._tasks.script("drop", [f"tw:drain:{self._stream}"], [self._token])
+            self._token = ""
+
+    def _hold(self) -> bool:
+        token = self._tasks.script("hold", [f"tw:drain:{self._stream}", "tw:fence"], [self._token, DRAIN_LEASE_MS])
+        self._token = token.decode() if token else ""
+        return bool(token)
+
+    def _replies(self) -> int:
+        done = 0
+        queue = f"tw:out:{self._stream}"
+        while True:
+            with translated():
+                raw = self._redis.lindex(queue, 0)
+            if raw is None:
+                return done
+            self._deliver(json.loads(raw))
+            with translated():
+                self._redis.lrem(queue, 1, raw)
+            done += 1
+            if not self._hold():
+                return done
+
+    def _deliver(self, item: dict[str, Any]) -> None:
+        task, key, place = item["task"], item["key"], place_of(item["place"])
+        field = f"{item['place']}|{key}"
+        posted = self._tasks.key(task, "posted")
+        with translated():
+            raw = self._redis.hget(self._tasks.key(task, "outbox"), key)
+            known = self._redis.hget(posted, field)
+        if raw is None:
+            return
+        # The card comes first in a thread, whoever is quicker.
+        self._card(task, item["place"])
+        try:
+            if known:
+                self._chat.edit(place, known.decode(), load_reply(raw))
+            else:
+                message = self._chat.post(place, load_reply(raw), f"{task}:{key}")
+                self._remember(task, field, message)
+        except Undeliverable as exc:
+            self._undeliverable(task, item["place"], str(exc))
+
+    def _cards(self) -> int:
+        with translated():
+            members = sorted(raw.decode() for raw in self._redis.smembers(f"tw:cards:{self._stream}"))
+        done = 0
+        for member in members:
+            task, _, place = member.partition("|")
+            if self._clock() - self._edited.get(member, -1e9) < self._edit_seconds:
+                continue
+            done += self._card(task, place)
+        return done
+
+    def _card(self, task: str, place: str) -> int:
+        """Send the newest card of a task to one place, if it is not what is shown there already."""
+        member = f"{task}|{place}"
+        with translated():
+            due = self._redis.sismember(f"tw:cards:{self._stream}", member)
+            raw = self._redis.hget(self._tasks.key(task), "card")
+            known = self._redis.hget(self._tasks.key(task, "posted"), f"{place}|card")
+        if not due or raw is None:
+            return 0
+        try:
+            if known:
+                self._chat.edit(place_of(place), known.decode(), load_card(raw))
+            else:
+                message = self._chat.post(place_of(place), load_card(raw), f"{task}:card")
+                self._remember(task, f"{place}|card", message)
+        except Undeliverable as exc:
+            self._undeliverable(task, place, str(exc))
+        self._edited[member] = self._clock()
+        self._tasks.script("sent", [f"tw:cards:{self._stream}", self._tasks.key(task)], [member, raw])
+        return 1
+
+    def _remember(self, task: str, field: str, message: str) -> None:
+        with translated():
+            pipe = self._redis.pipeline()
+            pipe.hset(self._tasks.key(task, "posted"), field, message)
+            pipe.hset("tw:messages:" + self._stream, message, f"{task}|{field.rpartition('|')[2]}")
+            pipe.execute()
+
+    def _undeliverable(self, task: str, place: str, why: str) -> None:
+        """Kept, told in the log and shown by `status`: nothing is dropped silently."""
+        with translated():
+            self._redis.hset(self._tasks.key(task), "undeliverable", f"{place}: {why}")
+
+
+def message_of(tasks: Tasks, place: Place, message: str) -> tuple[str, str]:
+    """Which task and post a platform's message is: ("tw-…", "card" or a reply's key); empty strings if not ours."""
+    with translated():
+        raw = tasks.redis.hget(f"tw:messages:{place.platform}/{place.workspace}", message)
+    if raw is None:
+        return "", ""
+    task, _, key = raw.decode().partition("|")
+    return task, key

@@ -1,0 +1,124 @@
+"""The sweeper: finds tasks that have something to do and nobody doing it, and what has become due.
+
+It never works on a task itself. One sweeps at a time, by lease; any process that listens may be the one. The clock is
+given, so that a test can let a day pass.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from bot.chat import Author
+from graph.errors import StoreUnavailable
+from integrations.redisserver import translated
+from jobs import wording
+from jobs.outbox import Outbox
+from jobs.tasks import Entry, Tasks
+from jobs.verbs import card_words
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    def __init__(
+        self,
+        tasks: Tasks,
+        outbox: Outbox,
+        wake: Callable[[str], None],
+        *,
+        every: float,
+        now: Callable[[], float] = time.time,
+        janitor: Callable[[set[str]], None] | None = None,
+    ) -> None:
+        self._tasks = tasks
+        self._outbox = outbox
+        self._wake = wake
+        self._every = every
+        self._now = now
+        self._janitor = janitor
+        self._token = ""
+        self._cleaned = -1e9
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep until `stop` is set; a store that is away is waited for."""
+        while not stop.wait(self._every):
+            try:
+                self.sweep()
+            except StoreUnavailable:
+                log.warning("Redis does not answer; I sweep again in %g s", self._every)
+
+    def sweep(self) -> int:
+        """One sweep; how many tasks were woken or moved. 0 as well while another process sweeps."""
+        ttl = int(max(self._every * 3, 1) * 1000)
+        token = self._tasks.script("hold", ["tw:sweeper", "tw:fence"], [self._token, ttl])
+        if token is None:
+            return 0
+        self._token = token.decode()
+        count = sum(self._revive(task) for task in self._tasks.active())
+        count += sum(self._due(task, what) for task, what in self._tasks.due(self._now()))
+        self._clean()
+        return count
+
+    def _revive(self, task: str) -> int:
+        """`running` without anybody, or a stop that nobody has carried out."""
+        record = self._tasks.record(task)
+        needs = record.get("status") == "running" or "stop" in record
+        if not needs or self._tasks.held(task):
+            return 0
+        self._wake(task)
+        return 1
+
+    def _due(self, task: str, what: str) -> int:
+        record = self._tasks.record(task)
+        done = getattr(self, f"_{what}")(task, record) if record else True
+        if done:
+            self._tasks.not_due(task, what)
+        return int(bool(done))
+
+    def _model(self, task: str, record: dict[str, str]) -> bool:
+        """The model may be back."""
+        if record.get("status") != "backing off":
+            return True
+        if self._tasks.move(task, "running", at=self._now()):
+            self._wake(task)
+            return True
+        return False
+
+    def _remind(self, task: str, record: dict[str, str]) -> bool:
+        if record.get("status") == "asking" and record.get("question"):
+            author = Author(record.get("requester", ""), record.get("requester_name", ""))
+            self._outbox.say(task, wording.reminder(json.loads(record["question"]), author), anyone=True)
+        return True
+
+    def _answer(self, task: str, record: dict[str, str]) -> bool:
+        """Nobody answered in time: go on with the stated assumptions."""
+        if record.get("status") != "asking" or not record.get("question"):
+            return True
+        question = json.loads(record["question"])
+        entry = Entry(id=f"timer-{question['id']}", kind="answer", question=question["id"])
+        taken = self._tasks.tell(task, entry, [f"{task}/{entry.id}"], wakes=("asking",), at=self._now())
+        if taken.wake:
+            self._wake(task)
+        return True
+
+    def _park(self, task: str, record: dict[str, str]) -> bool:
+        if record.get("status") != "asking":
+            return True
+        parked = self._tasks.move(task, "parked", at=self._now())
+        if parked:
+            card_words(self._tasks, self._outbox, task, "parked: an answer wakes it")
+        return parked
+
+    def _clean(self) -> None:
+        """Once an hour: workspaces and refs of tasks that nobody knows any more."""
+        if self._janitor is None or self._now() - self._cleaned < 3_600:
+            return
+        self._cleaned = self._now()
+        with translated():
+            keep = {raw.decode() for raw in self._tasks.redis.zrange("tw:tasks", 0, -1)}
+        alive = {task for task in keep if self._tasks.record(task).get("status") not in ("done", None)}
+        self._janitor(alive)

@@ -1,0 +1,248 @@
+"""The composition root: settings in, everything wired. `open_office` is light; `crew_of` is what a worker needs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from bot.chat import Chat, Desk
+from graph.errors import ThreadwrightError as Problem
+from integrations import redisserver
+from integrations.localforge import LocalForge
+from integrations.redaction import Redactor
+from jobs import queue as queueing
+from jobs.desk import TaskDesk
+from jobs.outbox import Drainer, Outbox
+from jobs.queue import Wakeups
+from jobs.settings import Settings, runtime_folder
+from jobs.sweeper import Sweeper
+from jobs.tasks import Lease, Tasks
+from jobs.workers import Workers
+
+if TYPE_CHECKING:
+    from graph.ports import Box, Halt, Ports, Workspace
+    from graph.values import Brief
+    from integrations.sandbox import BoxSandbox
+    from jobs.turn import Crew
+
+__all__ = ["Office", "Problem", "Workers", "crew_of", "living_workers", "open_office"]
+
+
+def redis_of(settings: Settings) -> redis.Redis:
+    """The Redis of this installation, started if it is ours and not running. Raises Misconfigured."""
+    settings.threadwright_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server = redisserver.ensure(
+        settings.threadwright_home,
+        settings.redis_url.get_secret_value(),
+        search_path=settings.path,
+        runtime_dir=runtime_folder(),
+    )
+    client = redisserver.connect(server.url)
+    redisserver.check(client)
+    return client
+
+
+def forge_of(settings: Settings) -> LocalForge:
+    return LocalForge(settings.forge_dir)
+
+
+def redactor_of(settings: Settings) -> Redactor:
+    secrets = (settings.openai_api_key, settings.redis_url)
+    return Redactor([s.get_secret_value() for s in secrets if s.get_secret_value()])
+
+
+@dataclass(frozen=True)
+class Office:
+    """What a process that listens works with. Light: no graph, no git, no model."""
+
+    settings: Settings
+    redis: redis.Redis
+    tasks: Tasks
+    outbox: Outbox
+    wakeups: Wakeups
+    desk: Desk
+    now: Callable[[], float] = time.time
+
+    def drainer(self, chat: Chat) -> Drainer:
+        return Drainer(self.tasks, chat)
+
+    def sweeper(self, janitor: Callable[[set[str]], None] | None = None) -> Sweeper:
+        return Sweeper(
+            self.tasks,
+            self.outbox,
+            self.wakeups.wake,
+            every=self.settings.sweep_seconds,
+            now=self.now,
+            janitor=janitor,
+        )
+
+
+@contextlib.contextmanager
+def open_office(settings: Settings, *, now: Callable[[], float] = time.time) -> Iterator[Office]:
+    """Connect, check, wire. Raises Misconfigured, StoreUnavailable."""
+    client = redis_of(settings)
+    try:
+        tasks = Tasks(client, lease_seconds=settings.lease_seconds)
+        outbox = Outbox(tasks)
+        wakeups = Wakeups(client)
+        desk = TaskDesk(
+            tasks, outbox, wakeups.wake, settings, forge_of(settings), redactor=redactor_of(settings), now=now
+        )
+        yield Office(settings, client, tasks, outbox, wakeups, desk, now)
+    finally:
+        client.close()
+
+
+def living_workers(office: Office) -> int:
+    """Worker processes whose heartbeat is fresh."""
+    return queueing.living_workers(office.redis)
+
+
+# ---- the worker's side: what follows imports the agent, git and the model's client
+
+
+class TurnBoxes:
+    """The sandbox of one turn: one box a workspace, opened when it is first needed, closed with the turn."""
+
+    def __init__(self, sandbox: BoxSandbox, halt: Halt) -> None:
+        self._sandbox = sandbox.for_turn(halt)
+        self._open: dict[Path, Box] = {}
+
+    def open(self, workspace: Workspace) -> Box:
+        if workspace.root not in self._open:
+            self._open[workspace.root] = self._sandbox.open(workspace)
+        return self._open[workspace.root]
+
+    def close(self) -> None:
+        for box in self._open.values():
+            box.close()
+        self._open.clear()
+
+
+def sandbox_of(settings: Settings) -> BoxSandbox:
+    from integrations import sandbox  # noqa: PLC0415 - the listening process needs none of it
+
+    return sandbox.choose(
+        settings.sandbox,
+        limits=sandbox.BoxLimits(
+            command_seconds=settings.command_timeout,
+            test_seconds=settings.test_timeout,
+            output_bytes=settings.output_kept,
+            memory_bytes=settings.sandbox_memory,
+            processes=settings.sandbox_processes,
+            disk_bytes=settings.sandbox_disk,
+        ),
+        state_dir=settings.threadwright_home / "sandbox",
+        search_path=settings.path,
+        unprivileged_uid=settings.sandbox_uid,
+        image=settings.sandbox_image,
+        process_accepted=settings.i_understand_there_is_no_sandbox,
+    )
+
+
+def workspaces_of(settings: Settings) -> Any:
+    import os  # noqa: PLC0415
+
+    from integrations.git import GitWorkspaces  # noqa: PLC0415
+
+    uid = settings.sandbox_uid if os.geteuid() == 0 else None
+    return GitWorkspaces(settings.threadwright_home, protected=settings.protected_paths, workspace_uid=uid)
+
+
+def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
+    """Everything a worker needs, imported and built, no socket open. Raises Misconfigured when a part is missing."""
+    from graph.flow import build_flow  # noqa: PLC0415
+
+    from graph.ports import Ports, Rules  # noqa: PLC0415
+    from graph.state import STATE_TYPES  # noqa: PLC0415
+    from integrations import sandbox as boxes  # noqa: PLC0415
+    from integrations.checkpoints import Fence, RedisSaver, serializer  # noqa: PLC0415
+    from integrations.model import ChatModel, preload  # noqa: PLC0415
+    from jobs.journal import LeasedJournal  # noqa: PLC0415
+    from jobs.turn import Crew  # noqa: PLC0415
+
+    first = sandbox_of(settings)
+    boxes.verify(first)
+    client = redis_of(settings)
+    tasks = Tasks(client, lease_seconds=settings.lease_seconds)
+    redactor = redactor_of(settings)
+    serde = serializer(STATE_TYPES)
+    flow = build_flow(None)
+    workspaces, forge = workspaces_of(settings), forge_of(settings)
+    model_settings = model_settings_of(settings)
+    preload()
+
+    def flow_for(lease: Lease) -> Any:
+        fence = Fence(Tasks.key(lease.task, "lease"), lease.token.encode())
+        return flow.copy({"checkpointer": RedisSaver(client, fence=fence, serde=serde)})
+
+    @contextlib.contextmanager
+    def ports_for(lease: Lease, brief: Brief, halt: Halt) -> Iterator[Ports]:
+        model = ChatModel(model_settings, halt)
+        journal = LeasedJournal(tasks, lease, lambda text: redactor.redact(text)[0])
+        rules = Rules(
+            limits=brief.limits,
+            command_seconds=settings.command_timeout,
+            test_seconds=settings.test_timeout,
+            protected=settings.protected_paths,
+            sandbox_warning=first.warning,
+        )
+        boxes_of_turn = TurnBoxes(first, halt)
+        try:
+            yield Ports(
+                model=model,
+                workspaces=workspaces,
+                sandbox=boxes_of_turn,
+                forge=forge,
+                journal=journal,
+                rules=rules,
+                halt=halt,
+                now=lambda: datetime.fromtimestamp(now(), UTC),
+            )
+        finally:
+            model.close()
+            boxes_of_turn.close()
+
+    def expire(task: str, seconds: float) -> None:
+        tasks.expire(task, int(seconds))
+        RedisSaver(client, serde=serde).expire(task, int(seconds))
+
+    client.connection_pool.disconnect()
+    return Crew(
+        settings=settings,
+        tasks=tasks,
+        outbox=Outbox(tasks),
+        flow_for=flow_for,
+        ports_for=ports_for,
+        redact=lambda text: redactor.redact(text)[0],
+        expire=expire,
+        now=now,
+        warning=first.warning,
+    )
+
+
+def model_settings_of(settings: Settings) -> Any:
+    from integrations.model import ModelSettings, Price  # noqa: PLC0415
+
+    return ModelSettings(
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key.get_secret_value(),
+        models={
+            "triage": settings.model_of("triage"),
+            "plan": settings.model_of("plan"),
+            "implement": settings.model_of("implement"),
+            "review": settings.model_of("review"),
+        },
+        prices={
+            name: Price(input=p.input, cached=p.cached, output=p.output) for name, p in settings.model_prices.items()
+        },
+        timeout=settings.model_timeout,
+        patience=settings.model_patience,
+    )
