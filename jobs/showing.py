@@ -87,7 +87,8 @@ def facts_of(state: TaskState) -> dict[str, Any]:
         "receipts": [receipt_of(c) for c in state.get("receipts") or state.get("checks") or ()],
         "assumptions": list(state.get("assumptions") or ()),
         "pull_request": pull.model_dump(mode="json") if pull else None,
-        "approved": bool(pull and any(a.sha == pull.head for a in state.get("approvals") or ())),
+        "on_approval": brief.on_approval,
+        "approvals": [{"sha": a.sha, "by": a.by.name} for a in state.get("approvals") or ()],
         "spent": spent.model_dump(mode="json"),
         "cost": wording.money(spent, state.get("granted") or brief.limits),
     }
