@@ -1,0 +1,26 @@
+"""Fixtures for all tests: a real Redis server of their own, started the way the program starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis as redis_client
+
+from integrations import redisserver
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for the session (for each worker of pytest-xdist its own)."""
+    home = tmp_path_factory.mktemp("redis")
+    yield redisserver.ensure(home).url
+    redisserver.stop(home)
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_client.Redis]:
+    """A client of the session's server, whose database is empty."""
+    with redisserver.connect(redis_url) as client:
+        client.flushall()
+        yield client
