@@ -61,13 +61,15 @@ def fold(messages: Sequence[AnyMessage], window: int) -> list[AnyMessage]:
 
 
 def _boundary(messages: Sequence[AnyMessage], window: int) -> int:
-    start = unfolded = 0
+    start = unfolded = newest = 0
     for end, message in enumerate(messages, 1):
         unfolded += size(message)
+        newest = end - 1 if isinstance(message, AIMessage) else newest
         if unfolded <= window:
             continue
         start, unfolded = end, 0
-        while unfolded + size(messages[start - 1]) <= window // 4:
+        # What was asked for last must be seen, however long it is.
+        while start > newest or unfolded + size(messages[start - 1]) <= window // 4:
             start -= 1
             unfolded += size(messages[start])
     return start

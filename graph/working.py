@@ -111,8 +111,16 @@ def data(state: TaskState, text: str) -> str:
     return fenced(state["brief"].id, text)
 
 
-def asks(question: Question) -> Update:
-    return {"question": question, "next": "ask"}
+def asks(state: TaskState, ports: Ports, question: Question) -> Update:
+    """Ask people, and keep the unfinished work first: nobody knows on which machine the answer is taken."""
+    update: Update = {"question": question, "next": "ask"}
+    if state.get("phase") != "implement":
+        return update
+    try:
+        return {**update, "wip": keep(state, ports, open_box(state, ports))}
+    except TreeRefused as exc:
+        ports.journal.note("not kept", reason=str(exc))
+        return update
 
 
 def question_id(state: TaskState) -> str:
@@ -131,7 +139,9 @@ def save_work(state: TaskState, ports: Ports) -> str:
     """
     if not state.get("head"):
         return ""
-    sha = keep(state, ports, open_box(state, ports))
+    # While planning, the tree is nobody's work: what is in it is thrown away.
+    planning = state.get("phase") != "implement"
+    sha = state["head"] if planning else keep(state, ports, open_box(state, ports))
     if sha == state["base_sha"]:
         return ""
     ports.workspaces.push(repository_of(state), sha, branch_of(state["brief"].id))
@@ -148,9 +158,7 @@ def keep(state: TaskState, ports: Ports, box: Box) -> str:
     message = f"{title}\n\nUnfinished work.\n\nTask-Id: {state['brief'].id}\n"
     head = state["head"]
     order = len(commits_of(state)) + 1
-    return ports.workspaces.take(
-        state["brief"], repository_of(state), box.export(head), [head], message, order=order
-    )
+    return ports.workspaces.take(state["brief"], repository_of(state), box.export(head), [head], message, order=order)
 
 
 def wip_title(state: TaskState) -> str:

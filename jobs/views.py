@@ -36,7 +36,17 @@ def view_of(tasks: Tasks, task: str) -> TaskView | None:
         "final": json.loads(record["final"]) if record.get("final") and status in ENDED else None,
         **{
             key: facts.get(key)
-            for key in ("plan", "step", "steps", "commits", "receipts", "spent", "assumptions", "on_approval", "approvals")
+            for key in (
+                "plan",
+                "step",
+                "steps",
+                "commits",
+                "receipts",
+                "spent",
+                "assumptions",
+                "on_approval",
+                "approvals",
+            )
         },
         "cost": facts.get("cost", ""),
         "queue_place": place,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis as redis_client
+from rooms import House
 
 from integrations import redisserver
 
@@ -24,3 +25,15 @@ def redis(redis_url: str) -> Iterator[redis_client.Redis]:
     with redisserver.connect(redis_url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Office, sweeper, scripted model and one worker process, shared by the tests of a session."""
+    root = tmp_path_factory.mktemp("house")
+    # As root, commands run as another user, who has to get through to the workspace.
+    for folder in (root, root.parent, root.parent.parent):
+        folder.chmod(0o755)
+    house = House(root)
+    yield house
+    house.close()

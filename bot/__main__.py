@@ -1,0 +1,399 @@
+"""The `threadwright` command, and the one place where `bot` and `jobs` are put together.
+
+Nothing imports this module. What is heavy is imported inside the command that needs it: `status` must answer at once.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from bot import cli
+from bot.chat import DeskClosed, Place, TaskView, Undeliverable
+from bot.commands import OPTIONS, TASK, VERBS, BadOption, Verb, VerbHelp, parse
+from bot.console import ConsoleChat
+from bot.session import Hands, Keyboard, Session, follow, home_of, me, new_place, read_pipe
+from bot.text import neutralise, plain
+
+if TYPE_CHECKING:
+    from jobs.settings import Settings
+    from jobs.wiring import Office
+
+app = typer.Typer(
+    help="A coding agent that lives in chat threads. `threadwright help` explains the verbs and options.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+CHANGING = frozenset({"finish", "resume", "retry", "approve", "reject", "move"})
+"""Verbs after which a worker has something to do."""
+ELSEWHERE = ("Slack", "Discord", "GitHub")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else goes to stderr.")]
+Repo = Annotated[
+    str, typer.Option("--repo", metavar="PATH-or-URL", help="The repository: a path, a URL or owner/name.")
+]
+Branch = Annotated[str, typer.Option("--branch", help=OPTIONS[1].help)]
+ModelName = Annotated[str, typer.Option("--model", help=OPTIONS[2].help)]
+PlanMode = Annotated[str, typer.Option("--plan", metavar="ask|go", help=OPTIONS[3].help)]
+Budget = Annotated[str, typer.Option("--budget", metavar="USD", help=OPTIONS[4].help)]
+WorkTime = Annotated[str, typer.Option("--time", metavar="20m", help=OPTIONS[5].help)]
+Approve = Annotated[bool, typer.Option("--approve", help="Approve the result, and wait for what that promises.")]
+
+
+# Errors, in plain words
+
+
+@contextmanager
+def _plainly(*, as_json: bool = False) -> Iterator[None]:
+    """Every error of ours ends as its sentence and an exit code."""
+    try:
+        yield
+    except (cli.BadUsage, BadOption) as exc:
+        _fail(str(exc), cli.USAGE, as_json)
+    except _problems() as exc:
+        _fail(str(exc), cli.FAILED, as_json)
+
+
+def _problems() -> tuple[type[Exception], ...]:
+    from jobs.wiring import Problem
+
+    return Problem, DeskClosed, Undeliverable, cli.CannotGoOn
+
+
+def _fail(sentence: str, code: int, as_json: bool, task: str = "") -> NoReturn:
+    typer.echo(neutralise(plain(sentence)), err=True)
+    if as_json:
+        _print_json({"task": task or None, "error": sentence, "exit": code})
+    raise typer.Exit(code)
+
+
+def _print_json(data: object) -> None:
+    typer.echo(json.dumps(data, default=str))
+
+
+def _settings() -> Settings:
+    from jobs.settings import load
+    from jobs.wiring import Problem
+
+    try:
+        return load()
+    except Problem as exc:
+        raise cli.BadUsage(str(exc)) from exc
+
+
+# Parts that commands share
+
+
+@contextmanager
+def _office() -> Iterator[Office]:
+    from jobs.wiring import open_office
+
+    with open_office(_settings()) as office:
+        yield office
+
+
+@contextmanager
+def _sweeping(office: Office) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=office.sweeper().run, args=(stop,), name="sweeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+@contextmanager
+def _hands(office: Office) -> Iterator[Hands]:
+    """See to it that somebody works: a worker of ours, for as long as this command runs, when none lives."""
+    from jobs.wiring import Workers, living_workers
+
+    def alive() -> bool:
+        return living_workers(office) > 0
+
+    if alive():
+        yield Hands(alive, others=True)
+        return
+    # Not to the terminal: the conversation is there.
+    path = office.settings.threadwright_home / "worker.log"
+    with path.open("ab") as log, Workers(office.settings, 1, log=log.fileno()), _sweeping(office):
+        yield Hands(alive, others=False, log=str(path))
+
+
+def _terminate(*_: object) -> NoReturn:
+    """SIGTERM unwinds like any other end, so that workers of ours are stopped."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _session(office: Office, place: Place, *, stderr: bool = False, view: TaskView | None = None) -> Session:
+    chat = ConsoleChat(Console(stderr=stderr, highlight=False), place.workspace)
+    return Session(office.desk, chat, place, me(), task=view.id if view else "")
+
+
+def _stay(
+    office: Office, hands: Hands, session: Session, answers: list[str], *, approve: bool, as_json: bool
+) -> NoReturn:
+    """Follow the session's task to its exit code, say how it stands, and exit."""
+    here = session.place.platform == "console"
+    drainer = office.drainer(session.chat)
+    try:
+        # What is due elsewhere is posted by whoever listens there.
+        drain = drainer.run_once if here else int
+        code = follow(session, answers=answers, approve=approve, drain=drain, wait=hands.wait)
+    except KeyboardInterrupt:
+        session.chat.say(cli.leaving_text(session.view(), workers=hands.others))
+        raise typer.Exit(128 + signal.SIGINT) from None
+    except cli.CannotGoOn as exc:
+        _fail(str(exc), cli.FAILED, as_json, session.task)
+    finally:
+        drainer.let_go()
+    view = session.view()
+    if view is not None and not here:
+        session.verb(f"status {view.id}")
+    if view is not None and code == cli.QUESTION:
+        session.chat.say(cli.question_text(view))
+    if as_json:
+        _print_json({"task": session.task, "exit": code, **(view.data if view else {})})
+    raise typer.Exit(code)
+
+
+# Conversations
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="What to do, in words.")],
+    repo: Repo = "",
+    answer: Annotated[list[str] | None, typer.Option("--answer", metavar="TEXT", help="Answers, in order.")] = None,
+    approve: Approve = False,
+    branch: Branch = "",
+    model: ModelName = "",
+    plan: PlanMode = "",
+    budget: Budget = "",
+    minutes: WorkTime = "",
+    as_json: AsJson = False,
+) -> None:
+    """One task without a person. Exit 0 done, 3 a question, 4 nothing to change, 1 failed, 2 bad usage."""
+    signal.signal(signal.SIGTERM, _terminate)
+    with _plainly(as_json=as_json):
+        options = cli.options(repo, branch, model, plan, budget, minutes)
+        if not task.strip() or isinstance(parse(task, local=True), Verb):
+            raise cli.BadUsage(f"`{task.strip()}` is no task. Verbs are commands: `threadwright help` lists them.")
+        with _office() as office, _hands(office) as hands:
+            session = _session(office, new_place(), stderr=as_json)
+            session.options = options
+            if not session.words(task).task:
+                _fail("Nothing was started.", cli.FAILED, as_json)
+            _stay(office, hands, session, answer or [], approve=approve, as_json=as_json)
+
+
+@app.command(name="answer")
+def answer_task(
+    words: Annotated[list[str], typer.Argument(metavar="[TASK] TEXT", help="The answer; a number picks a suggestion.")],
+    approve: Approve = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the open question of a task, and stay with it as `run` does."""
+    signal.signal(signal.SIGTERM, _terminate)
+    with _plainly(as_json=as_json), _office() as office:
+        named = words[0] if TASK.fullmatch(words[0]) else ""
+        text = " ".join(words[1:] if named else words).strip()
+        view = cli.pick_task(office.desk, named, "answer")
+        if not text or view.status not in ("asking", "parked"):
+            raise cli.BadUsage(f"{view.id} has no open question: {view.state}." if text else "What is the answer?")
+        with _hands(office) as hands:
+            session = _session(office, home_of(view), stderr=as_json, view=view)
+            _stay(office, hands, session, [text], approve=approve, as_json=as_json)
+
+
+@app.command()
+def chat(
+    repo: Repo = "",
+    task: Annotated[str, typer.Option("--task", help="Go on with the conversation about this task.")] = "",
+    branch: Branch = "",
+    model: ModelName = "",
+    plan: PlanMode = "",
+    budget: Budget = "",
+    minutes: WorkTime = "",
+) -> None:
+    """A conversation in the terminal: tasks, answers, verbs, `/react ✅`, `/quit`. Lines may also be piped in."""
+    signal.signal(signal.SIGTERM, _terminate)
+    with _plainly():
+        options = cli.options(repo, branch, model, plan, budget, minutes)
+        with _office() as office:
+            view = cli.pick_task(office.desk, task) if task else None
+            with _hands(office) as hands:
+                session = _session(office, home_of(view) if view else new_place(), view=view)
+                session.options = options
+                try:
+                    (_talk if sys.stdin.isatty() else _read)(office, hands, session)
+                except KeyboardInterrupt:
+                    typer.echo()
+                if left := cli.leaving_text(session.view(), workers=hands.others):
+                    session.chat.say(left)
+
+
+def _talk(office: Office, _hands: Hands, session: Session) -> None:
+    """Lines from a person, while the drainer prints what is said to them."""
+    keyboard = Keyboard(typer.echo)
+    session.chat.typed = keyboard.unsent
+    session.chat.say("Tell me what to change. `help` lists the verbs; `/quit` leaves.")
+    stop = threading.Event()
+    thread = threading.Thread(target=office.drainer(session.chat).run, args=(stop,), name="drainer", daemon=True)
+    thread.start()
+    try:
+        while (line := keyboard.line()) is not None and session.line(line):
+            pass
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+def _read(office: Office, hands: Hands, session: Session) -> None:
+    drainer = office.drainer(session.chat)
+    try:
+        read_pipe(session, sys.stdin, drain=drainer.run_once, wait=hands.wait)
+    finally:
+        drainer.let_go()
+
+
+# Verbs
+
+
+def _register(verb: VerbHelp) -> None:
+    def command(words: list[str] | None = None, as_json: bool = False) -> None:
+        with _plainly(as_json=as_json):
+            _obey(verb, words or [], as_json)
+
+    # Set here, since typer reads annotations where `verb` is not known.
+    words = Annotated[list[str] | None, typer.Argument(metavar=cli.arguments_of(verb), show_default=False)]
+    command.__annotations__ = {"words": words, "as_json": AsJson, "return": None}
+    command.__doc__ = f"{verb.help[0].upper()}{verb.help[1:]}."
+    app.command(name=verb.name)(command)
+    for alias in verb.aliases:
+        app.command(name=alias, hidden=True)(command)
+
+
+def _obey(verb: VerbHelp, words: list[str], as_json: bool) -> None:
+    """One verb from the command line: the desk answers it as it does in a chat."""
+    order = cli.read_order(verb, words)
+    if verb.name == "help":
+        typer.echo(plain(cli.cli_help()))
+        return
+    with _office() as office:
+        if verb.name == "list" and as_json:
+            views = office.desk.tasks(mine=me().id if order.arguments else "")
+            _print_json({"tasks": [view.data for view in views]})
+            return
+        view = cli.pick_task(office.desk, order.task, verb.name) if order.task or order.needs_task else None
+        if view and verb.name == "status" and as_json:
+            _print_json(view.data)
+            return
+        session = _session(office, home_of(view) if view else new_place(), stderr=as_json, view=view)
+        receipt = session.verb(order.text(view.id if view else ""))
+        if as_json:
+            _print_json(cli.said(verb.name, session.task, receipt))
+        _mention_idle(office, verb)
+    if receipt.whisper:
+        raise typer.Exit(cli.FAILED)
+
+
+def _mention_idle(office: Office, verb: VerbHelp) -> None:
+    from jobs.wiring import living_workers
+
+    if verb.name in CHANGING and not living_workers(office):
+        typer.echo("No worker is running: `threadwright up` starts them.", err=True)
+
+
+for _verb in VERBS:
+    _register(_verb)
+
+
+# Processes
+
+
+@app.command()
+def up(
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Worker processes; else the setting WORKERS.")
+    ] = None,
+) -> None:
+    """Start what is configured and stay: Redis if needed, workers, the sweeper, chat adapters."""
+    from jobs.wiring import Workers
+
+    stop = threading.Event()
+    with _plainly(), _office() as office:
+        count = office.settings.workers if workers is None else workers
+        with Workers(office.settings, count), _sweeping(office):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stop.set())
+            typer.echo(f"Redis answers, {count} {'worker' if count == 1 else 'workers'} and the sweeper run.")
+            typer.echo(
+                f"Not configured: {', '.join(ELSEWHERE)}. Talk to me with `threadwright chat --repo PATH-or-URL`."
+            )
+            stop.wait()
+            typer.echo("Stopping: running steps are kept, tasks go on at the next start.")
+
+
+@app.command(hidden=True)
+def worker() -> None:
+    """One worker process; `up` starts these."""
+    with _plainly():
+        from jobs.worker import main as work
+
+        work(_settings())
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say for each part whether it works, and what to do if not. Exit 1 when something needed does not."""
+    with _plainly(as_json=as_json):
+        try:
+            settings = _settings()
+        except cli.BadUsage as exc:
+            parts: list[cli.Part] = [cli.Found("settings", False, str(exc), "Correct them in the environment.")]
+        else:
+            from jobs.doctor import examine
+
+            parts = list(examine(settings))
+        if as_json:
+            keys = ("name", "ok", "detail", "remedy", "needed")
+            _print_json({"parts": [{key: getattr(part, key) for key in keys} for part in parts]})
+        else:
+            typer.echo(cli.doctor_text(parts))
+        if any(part.needed and not part.ok for part in parts):
+            raise typer.Exit(cli.FAILED)
+
+
+@app.command()
+def demo() -> None:
+    """One whole conversation with a scripted model, on a sample repository."""
+    with _plainly():
+        from jobs.demo import main as play
+
+        raise typer.Exit(play() or 0)
+
+
+def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show ✓ shall not end in a traceback.
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="threadwright")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The check of a step: the repository's own commands decide, not the model; green becomes one commit."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from langchain_core.messages import ToolMessage
+from langgraph.runtime import Runtime
+
+from graph import commands, comparing
+from graph.errors import TreeRefused
+from graph.messages import pending, result_of
+from graph.planning import step_words
+from graph.ports import Box, Ports
+from graph.receipts import red, report, slim
+from graph.running import run_all
+from graph.state import TaskState
+from graph.values import CheckResult, Choice, Command, Commit, Notice, Outcome, Question
+from graph.working import (
+    Update,
+    announced,
+    asks,
+    clipped_title,
+    commits_of,
+    data,
+    messages_of,
+    name_of,
+    open_box,
+    question_id,
+    repository_of,
+    seconds,
+    spend,
+)
+
+STUCK = ("Try again", "Open a draft with what is there", "Stop")
+_DROPPINGS = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
+
+
+def check(state: TaskState, runtime: Runtime[Ports]) -> Update:
+    """Format, check and test what is there; commit it when it is green (or wanted as it is), else send it back."""
+    ports = runtime.context
+    ports.halt.check()
+    box, head = open_box(state, ports), state["head"]
+    if not box.changed(head) and head == state["base_sha"]:
+        return _went_on(state, "Nothing has changed, so there was nothing to check and nothing to commit.", {})
+    found = _commands(state, box)
+    formats = run_all(ports, box, [c for c in found if c.kind == "format"])
+    results = [_formatted(command, outcome) for command, outcome in formats]
+    _tidy(box, head, None)
+    try:
+        # Before the tests run: what they leave lying about is no part of the change.
+        tree = box.export(head)
+    except TreeRefused as exc:
+        return _refused(state, ports, {}, "", exc)
+    results = [slim(result) for result in (*results, *_verdicts(state, ports, box, found))]
+    spent = spend(state, seconds(*(result.outcome for result in results)))
+    update: Update = {"commands": found, "checks": results, "spent": spent}
+    if red(results) and not state.get("finishing"):
+        return _sent_back(state, ports, update, report(results))
+    allow = state.get("allowed") or [] if state.get("allowed_tree") == tree.tree else []
+    title = _title(state, results)
+    order = len(commits_of(state)) + 1
+    try:
+        sha = ports.workspaces.take(
+            state["brief"], repository_of(state), tree, [head], _message(state, title), order=order, allow=allow
+        )
+    except TreeRefused as exc:
+        return _refused(state, ports, update, tree.tree, exc)
+    box.reset(sha)
+    return _committed(state, ports, {**update, "receipts": results}, sha, title)
+
+
+def _commands(state: TaskState, box: Box) -> list[Command]:
+    """Those found on the base; tests that came with the change count when the base had none."""
+    found = list(state.get("commands") or [])
+    if any(command.kind == "test" for command in found):
+        return found
+    kinds = {command.kind for command in found}
+    return [*found, *(command for command in commands.find(box) if command.kind not in kinds)]
+
+
+def _formatted(command: Command, outcome: Outcome) -> CheckResult:
+    """A formatter is never fatal: it has done its work, or it was not run."""
+    if outcome.exit == 0:
+        return CheckResult(command=command, verdict="green", outcome=outcome)
+    return CheckResult(command=command, verdict="not run", outcome=outcome, reason="the formatter failed: not fatal")
+
+
+def _verdicts(state: TaskState, ports: Ports, box: Box, found: Sequence[Command]) -> list[CheckResult]:
+    base = {result.command.command: result for result in state.get("baseline") or []}
+    before = box.changed(state["head"])
+    ran = run_all(ports, box, [command for command in found if command.kind != "format"])
+    _tidy(box, state["head"], before)
+    return [comparing.judge(command, base.get(command.command), outcome) for command, outcome in ran]
+
+
+def _tidy(box: Box, head: str, before: Sequence[str] | None) -> None:
+    """Take away what tests and interpreters left: caches that are not ignored, and what was not there `before`."""
+    left = [
+        path
+        for path in box.changed(head)
+        if _DROPPINGS & set(path.split("/")) or (before is not None and path not in before)
+    ]
+    for start in range(0, len(left), 200):
+        names = " ".join(shlex.quote(f"./{path}") for path in left[start : start + 200])
+        script = f'for p in {names}; do git checkout -q {head} -- "$p" 2>/dev/null || rm -rf -- "$p"; done'
+        box.run(script, journal=False)
+
+
+def _title(state: TaskState, results: Sequence[CheckResult]) -> str:
+    plan, step = state["plan"], state.get("step", 0)
+    title = plan.steps[step].title if step < len(plan.steps) else plan.title
+    return clipped_title(f"wip: {title}" if red(results) else title)
+
+
+def _message(state: TaskState, title: str) -> str:
+    """A conventional title, what the step is about, and trailers that lead back to the task."""
+    plan, step = state["plan"], state.get("step", 0)
+    detail = plan.steps[step].detail.strip() if step < len(plan.steps) else ""
+    trailers = [
+        f"Task-Id: {state['brief'].id}",
+        f"Step: {step + 1}",
+        f"Requested-by: {name_of(state['brief'].requester)}",
+    ]
+    return "\n\n".join(part for part in (title, detail, "\n".join(trailers)) if part) + "\n"
+
+
+def _results(state: TaskState, text: str) -> list[ToolMessage]:
+    waiting = pending(messages_of(state))
+    return [result_of(waiting[0], call, text) for call in waiting[1]] if waiting else []
+
+
+def _sent_back(state: TaskState, ports: Ports, update: Update, problem: str) -> Update:
+    """Red: the model repairs it, so many times; then a person is asked."""
+    repairs = state.get("repairs", 0)
+    if repairs < ports.rules.repairs:
+        text = f"Not committed. Repair the cause, then call step_done again.\n{data(state, problem)}"
+        return {**update, "messages": _results(state, text), "repairs": repairs + 1, "next": "implement"}
+    plan, step = state["plan"], state.get("step", 0)
+    title = plan.steps[step].title if step < len(plan.steps) else plan.title
+    first = problem.partition("\n")[0]
+    text = f"I am stuck at step {step + 1} ({title}): still red after {repairs} repairs. {first}"
+    ask = "What shall I do? A hint counts as an answer too."
+    choice = Choice(question=ask, suggestions=STUCK)
+    question = Question(id=question_id(state), kind="stuck", text=f"{text}\n{ask}", choices=(choice,), back="implement")
+    return {**update, **asks(state, ports, question)}
+
+
+def _refused(state: TaskState, ports: Ports, update: Update, tree: str, exc: TreeRefused) -> Update:
+    """The tree may not become a commit: a person allows protected paths, for this tree; all else is to be mended."""
+    ports.journal.note("refused", reason=str(exc))
+    if state.get("finishing"):
+        notice = Notice(id=f"refused-{tree or state['head']}", text=f"I left out what was not committed yet: {exc}")
+        return _went_on(state, f"Left out: {exc}", {**update, "notices": [notice]})
+    if not exc.protected:
+        return _sent_back(state, ports, update, str(exc))
+    paths = ", ".join(f"`{path}`" for path in exc.paths)
+    text = f"The change touches protected paths: {paths}. May it?"
+    choice = Choice(question="May these files change?", suggestions=("Yes", "No"))
+    question = Question(id=question_id(state), kind="protected", text=text, choices=(choice,), back="check")
+    # The question mark: nobody has said yes yet.
+    asked: Update = {"allowed": list(exc.paths), "allowed_tree": f"?{tree}"}
+    return {**update, **asked, **asks(state, ports, question)}
+
+
+def _committed(state: TaskState, ports: Ports, update: Update, sha: str, title: str) -> Update:
+    done: Update = {**update, "head": sha, "wip": "", "allowed": [], "allowed_tree": ""}
+    if sha == state["head"]:
+        return _went_on(state, "The checks are green; nothing new to commit.", done)
+    step = state.get("step", 0) + 1
+    commit = Commit(sha=sha, title=title, step=step)
+    ports.journal.note("commit", sha=sha, title=title, step=step)
+    return _went_on(state, f"committed {sha[:7]}", {**done, "commits": [*commits_of(state), commit]})
+
+
+def _went_on(state: TaskState, text: str, update: Update) -> Update:
+    """The step is over: the next one, or the review; or the end, when a person asked to wrap up."""
+    results = _results(state, text)
+    if state.get("finishing"):
+        return {**update, "messages": results, "next": "publish"}
+    step, steps = state.get("step", 0) + 1, len(state["plan"].steps)
+    on: Update = {**update, "step": step, "repairs": 0}
+    if step >= steps:
+        return {**on, "messages": results, "next": "review"}
+    words = announced(state, step_words(state["plan"], step), len(results))
+    return {**on, "messages": [*results, words], "next": "implement"}

@@ -1,0 +1,254 @@
+"""The docker and podman driver: one container a box. Its image needs sh, git, timeout, find, du, python3.
+
+Commands run one after the other: an engine cannot end one command's processes alone, so after each everything in the
+container but its main process is killed. The container ends with the client's standard input, hence with the bot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graph.errors import SandboxFailed
+from graph.ports import Workspace
+from integrations.attend import Attendant, Ended, Sink
+from integrations.bubblewrap import make_root
+from integrations.cells import BoxLimits, Raw, Request
+from integrations.stubs import GITCONFIG, IGNORE, environment
+
+_MAIN = "echo ready $$; exec cat > /dev/null"
+# Rounds, for what forks while we look and what is not reaped at once. What outlives them ends with the container.
+_SWEEP = """
+living() {
+  while read -r key value _; do
+    if [ "$key" = State: ]; then [ "$value" != Z ] && [ "$value" != X ]; return; fi
+  done < "$1/status"
+  return 1
+}
+for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  found=
+  for entry in /proc/[0-9]*; do
+    pid=${entry#/proc/}
+    case $pid in 1|$$|$1) continue;; esac
+    living "$entry" && kill -KILL "$pid" && found=1
+  done 2>/dev/null
+  [ "$found" ] || exit 0
+  sleep 0.02
+done
+exit 1
+"""
+_CONTROL_SECONDS = 60.0
+_TMP = "/tmp"  # noqa: S108 - inside the container
+
+
+@dataclass(frozen=True)
+class Containers:
+    limits: BoxLimits
+    program: str
+    image: str
+    uid: int
+    """Started as root, boxes run as this user; else as ours."""
+    state_dir: Path
+    name: str
+    """docker or podman."""
+    warning: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    """For the engine's client: for example DOCKER_HOST. Commands in the box do not see it."""
+
+    def remedy(self, error: str) -> str:  # noqa: ARG002 - the engine's own message says it best
+        return (
+            f"see that `{self.name} run --rm {self.image} true` works for the user that runs Threadwright, and that the"
+            " image has sh, git, timeout, find, du and python3"
+        )
+
+    def start(self, workspace: Workspace) -> ContainerCell:
+        user = self.uid if os.geteuid() == 0 else os.geteuid()
+        make_root(workspace.root, user if os.geteuid() == 0 else None)
+        name = f"threadwright-{secrets.token_hex(8)}"
+        argv = self.run_argv(name, workspace, user)
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=self.client_env(), start_new_session=True,
+            )  # fmt: skip
+        except OSError as exc:
+            raise SandboxFailed(f"{self.name} cannot be run: {exc}") from exc
+        cell = ContainerCell(self, name, process)
+        cell.wait_ready()
+        return cell
+
+    def client_env(self) -> dict[str, str]:
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin", **self.env}
+
+    def stubs(self) -> Path:
+        """Folder with the git configuration that is bound into every container."""
+        folder = self.state_dir / "container-etc"
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            (folder / "gitconfig").write_text(GITCONFIG.format(ignore="/etc/gitignore"))
+            (folder / "gitignore").write_text(IGNORE)
+        except OSError as exc:
+            raise SandboxFailed(f"the container's files cannot be made: {exc}") from exc
+        return folder
+
+    def run_argv(self, name: str, workspace: Workspace, user: int) -> list[str]:
+        limits, stubs = self.limits, self.stubs()
+        mounts = [
+            (workspace.root, "/workspace", ""),
+            (workspace.mirror, "/mirror.git", ",readonly"),
+            (stubs / "gitconfig", "/etc/gitconfig", ",readonly"),
+            (stubs / "gitignore", "/etc/gitignore", ",readonly"),
+        ]
+        argv = [
+            self.program, "run", "--interactive", "--rm", "--init", "--name", name, "--label", "threadwright=box",
+            "--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only",
+            "--tmpfs", f"{_TMP}:rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}", "--shm-size", str(64 << 20),
+            "--pids-limit", str(limits.processes), "--memory", str(limits.memory_bytes),
+            "--memory-swap", str(limits.memory_bytes), "--ulimit", f"nofile={limits.nofile}:{limits.nofile}",
+            "--ulimit", f"fsize={limits.file_bytes}:{limits.file_bytes}", "--ulimit", "core=0:0",
+            "--user", f"{user}:{user}", "--workdir", "/workspace",
+        ]  # fmt: skip
+        if self.name == "podman" and os.geteuid() != 0:
+            argv += ["--userns", "keep-id"]
+        for source, target, mode in mounts:
+            if "," in str(source):
+                raise SandboxFailed(f"{self.name} cannot bind a path with a comma in it: {source}")
+            argv += ["--mount", f"type=bind,source={source},target={target}{mode}"]
+        for key, value in environment("", _TMP).items():
+            if key != "PATH":  # the image knows where its toolchains are
+                argv += ["--env", f"{key}={value}"]
+        return [*argv, "--entrypoint", "/bin/sh", self.image, "-c", _MAIN]
+
+
+class ContainerCell:
+    root = "/workspace"
+    mirror = "/mirror.git"
+
+    def __init__(self, driver: Containers, name: str, process: subprocess.Popen[bytes]) -> None:
+        self._driver, self._name, self._process = driver, name, process
+        self._one = threading.Lock()
+        self._stop_read, self._stop_write = os.pipe()
+        self._stopped = self._closed = False
+        self._main = ""
+
+    def wait_ready(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
+        # A client that neither speaks nor ends is ended, which ends the read.
+        timer = threading.Timer(_CONTROL_SECONDS, self._process.kill)
+        timer.start()
+        try:
+            words = self._process.stdout.readline(256).split()
+        finally:
+            timer.cancel()
+        if len(words) == 2 and words[0] == b"ready" and words[1].isdigit():
+            self._main = words[1].decode()
+            return
+        self._process.kill()
+        _, errors = self._process.communicate()
+        error = errors.decode(errors="replace").strip()[-2000:]
+        self.close()
+        raise SandboxFailed(error or "the container did not start, and said nothing about it")
+
+    def _exec_argv(self, request: Request) -> list[str]:
+        argv = [self._driver.program, "exec", "--interactive", "--workdir", request.cwd or f"{self.root}/checkout"]
+        for key, value in request.env.items():
+            argv += ["--env", f"{key}={value}"]
+        # Our own deadline comes first; this one is for a client that died without ending the command.
+        return [*argv, self._name, "timeout", "-s", "KILL", str(request.seconds + 2), *request.argv]
+
+    def execute(self, request: Request) -> Raw:
+        with self._one:
+            if self._closed:
+                raise SandboxFailed("the box is closed")
+            if self._stopped:
+                return Raw("stopped", None, 0.0, b"", b"", 0, b"")
+            if self._process.poll() is not None:
+                raise SandboxFailed("the container ended by itself")
+            return self._attend(request)
+
+    def _attend(self, request: Request) -> Raw:
+        began = time.monotonic()
+        try:
+            client = subprocess.Popen(
+                self._exec_argv(request), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+                stderr=subprocess.PIPE if request.apart else subprocess.STDOUT, env=self._driver.client_env(),
+            )  # fmt: skip
+        except OSError as exc:
+            raise SandboxFailed(f"{self._driver.name} cannot be run: {exc}") from exc
+        with client:
+            assert client.stdin is not None  # noqa: S101 - opened as pipes above
+            assert client.stdout is not None  # noqa: S101
+            out, err = Sink(request.head, request.tail), Sink(0, 4096)
+            sinks = {client.stdout.fileno(): out}
+            if client.stderr is not None:
+                sinks[client.stderr.fileno()] = err
+            attendant = Attendant(
+                sinks, seconds=request.seconds, kill_bytes=request.kill, wake=None, stop=self._stop_read,
+                leader_ended=lambda: client.poll() is not None, watch=self._watch,
+            )  # fmt: skip
+            attendant.feed(os.dup(client.stdin.fileno()), request.stdin)
+            client.stdin.close()
+            ended = attendant.attend()
+            seconds = time.monotonic() - began
+            client.kill()
+        self._sweep()
+        exit_code = client.returncode if ended == "exit" else None
+        return Raw(ended, exit_code, seconds, out.head(), out.tail(), out.dropped(), err.tail())
+
+    def _inside(self, *argv: str) -> subprocess.CompletedProcess[bytes]:
+        return _control([self._driver.program, "exec", self._name, *argv], self._driver.client_env())
+
+    def _watch(self) -> Ended | None:
+        size = self._inside("du", "-sk", self.root).stdout.split()
+        return "disk" if size and size[0].isdigit() and int(size[0]) * 1024 > self._driver.limits.disk_bytes else None
+
+    def _sweep(self) -> None:
+        if self._inside("/bin/sh", "-c", _SWEEP, "sh", self._main).returncode != 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)  # else it is still there, and holds what cannot be killed
+            gone = self._process.returncode is not None
+            self._end()
+            if gone:
+                raise SandboxFailed("the container ended by itself")
+            raise SandboxFailed("a command's processes could not be ended, and the box was closed")
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            with contextlib.suppress(OSError):
+                os.write(self._stop_write, b"s")
+
+    def close(self) -> None:
+        self.stop()
+        with self._one:
+            self._end()
+
+    def _end(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(SandboxFailed):
+            _control([self._driver.program, "rm", "--force", self._name], self._driver.client_env())
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+
+def _control(argv: Sequence[str], env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=_CONTROL_SECONDS, check=False, env=env
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise SandboxFailed(f"the container engine did not answer: {exc}") from exc
