@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from bot.chat import Author, ChatRequest, Desk, Place, Receipt, Said, TaskView
-from bot.cli import ENDED, QUESTION, CannotGoOn, exit_code, places_of
+from bot.cli import ENDED, FAILED, QUESTION, CannotGoOn, exit_code, places_of
 from bot.commands import BY_WORD, BadOption, Verb, is_aside, parse, with_options
 from bot.console import ConsoleChat
 
@@ -212,6 +212,7 @@ def follow(
     """
     left = list(answers)
     done: set[str] = set()
+    refused = ""
     while True:
         drain_all(drain)
         view = session.view()
@@ -227,7 +228,10 @@ def follow(
             code = None
         elif code is None and approve and view.status == "watching" and pull and pull["head"] not in done:
             done.add(pull["head"])
+            refused = view.data.get("refused") or ""
             session.react("approve")
+        elif code is None and view.status == "watching" and (view.data.get("refused") or "") != refused:
+            code = FAILED  # the approval was taken, and the forge did not do what it promises: the notice says why
         if code is not None:
             drain_all(drain)
             return code

@@ -13,11 +13,10 @@ from graph.planning import accepted, follow_up
 from graph.ports import Ports
 from graph.receipts import report
 from graph.state import TaskState
-from graph.talking import FINISH, GO_ON, STOP
+from graph.talking import AGAIN, DRAFT, FINISH, GO_ON, STOP
 from graph.values import Answered, Final, Heard, Limits, Question
 from graph.working import Update, asks, data, granted_of, messages_of, name_of, over, question_id, stops
 
-AGAIN, DRAFT = "Try again", "Open a draft with what is there"
 _YES = frozenset({"approve", "approved", "yes", "y", "ok", "okay", "go", "go on", "go ahead"})
 _NO = frozenset({"no", "n", "stop", "cancel"})
 

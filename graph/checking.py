@@ -16,6 +16,7 @@ from graph.ports import Box, Ports
 from graph.receipts import red, report, slim
 from graph.running import run_all
 from graph.state import TaskState
+from graph.talking import AGAIN, DRAFT, STOP
 from graph.values import CheckResult, Choice, Command, Commit, Notice, Outcome, Question
 from graph.working import (
     Update,
@@ -33,7 +34,6 @@ from graph.working import (
     spend,
 )
 
-STUCK = ("Try again", "Open a draft with what is there", "Stop")
 _DROPPINGS = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 
 
@@ -142,7 +142,7 @@ def _sent_back(state: TaskState, ports: Ports, update: Update, problem: str) -> 
     first = problem.partition("\n")[0]
     text = f"I am stuck at step {step + 1} ({title}): still red after {repairs} repairs. {first}"
     ask = "What shall I do? A hint counts as an answer too."
-    choice = Choice(question=ask, suggestions=STUCK)
+    choice = Choice(question=ask, suggestions=(AGAIN, DRAFT, STOP))
     question = Question(id=question_id(state), kind="stuck", text=f"{text}\n{ask}", choices=(choice,), back="implement")
     return {**update, **asks(state, ports, question)}
 

@@ -86,7 +86,9 @@ def _do(state: TaskState, ports: Ports, key: str, call: dict[str, Any], said: Ar
     if before is not None:
         return before or UNKNOWN, {}
     text, outcome = _tried(said, open_box(state, ports), ports)
-    if outcome is not None:
+    if outcome is None:
+        ports.journal.note("edit", tool=name, path=call["args"].get("path", ""), result=text.partition("\n")[0][:200])
+    else:
         note_command(ports, outcome)
         if outcome.ended == "stopped":
             ports.halt.check()

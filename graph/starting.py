@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from langchain_core.messages import HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field
 
 from graph import commands, comparing
-from graph.errors import BadInput, ModelMisbehaved, RepositoryProblem
+from graph.errors import BadInput, ContextTooLong, ModelMisbehaved, RepositoryProblem
 from graph.ports import Box, Ports
 from graph.prompting import clipped, mark_of, render, system
 from graph.receipts import line_of
@@ -20,6 +20,8 @@ from graph.working import Update, announced, asks, data, gives_up, name_of, note
 
 GUIDANCE = 16_000
 """Bytes of an AGENTS.md that are read."""
+CONTEXT = 20_000
+"""Characters of the thread's earlier messages that are shown."""
 
 
 class Triage(BaseModel):
@@ -34,17 +36,17 @@ def triage(state: TaskState, runtime: Runtime[Ports]) -> Update:
     """Answer, react, or take it on. No repository is touched."""
     ports, brief = runtime.context, state["brief"]
     ports.halt.check()
-    context = data(state, brief.context) if brief.context else ""
+    context = data(state, clipped(brief.context, CONTEXT)) if brief.context else ""
     words = render("triage_task", requester=name_of(brief.requester), text=brief.text, context=context)
     begun: Update = {"granted": brief.limits, "step": 0, "malformed": 0, "repairs": 0, "rounds": 0}
     try:
         decision, usage = ports.model.decide(
             "triage", [SystemMessage(system("triage")), HumanMessage(words)], Triage, model=brief.model
         )
-    except ModelMisbehaved as exc:
+    except (ModelMisbehaved, ContextTooLong) as exc:
         return {**begun, **gives_up(state, ports, str(exc))}
     note_call(ports, "triage", usage)
-    begun["spent"] = spend(state, usage)
+    begun |= {"spent": spend(state, usage), "title": decision.title.strip()}
     if decision.kind == "reaction":
         return {**begun, **over(Final(kind="answered", text=""))}
     if decision.kind == "question" and decision.reply.strip():
@@ -74,22 +76,20 @@ def prepare(state: TaskState, runtime: Runtime[Ports]) -> Update:
     if state.get("intent") != "code_question":
         found = commands.find(box)
         base = _baseline(ports, box, found, sha)
-    guidance = guidance_in(box, "AGENTS.md")
-    ready: TaskState = {
-        **state,
+    facts: Update = {
         "repository": repository,
         "base_sha": sha,
         "head": sha,
-        "instructions": guidance,
+        "instructions": guidance_in(box, "AGENTS.md"),
         "commands": found,
         "baseline": base,
     }
     return {
-        **{key: ready[key] for key in ("repository", "base_sha", "head", "instructions", "commands", "baseline")},  # type: ignore[literal-required]
+        **facts,
         "commits": [],
         "phase": "plan",
         "spent": spend(state, seconds(*(check.outcome for check in base))),
-        "messages": [announced(state, _task_words(ready))],
+        "messages": [announced(state, _task_words(cast("TaskState", {**state, **facts})))],
         "next": "plan",
     }
 
@@ -142,7 +142,7 @@ def _task_words(state: TaskState) -> str:
         repository=repository.name,
         base=repository.base,
         mark=mark_of(brief.id),
-        context=data(state, clipped(brief.context, 20_000)) if brief.context else "",
+        context=data(state, clipped(brief.context, CONTEXT)) if brief.context else "",
         instructions=data(state, state["instructions"]) if state["instructions"] else "",
         commands=lines,
     )

@@ -102,11 +102,14 @@ class TaskState(TypedDict, total=False):
     notices: Annotated[list[Notice], add_notices]
     intent: str
     """"task" or "code_question", as triage read it."""
+    title: str
+    """What is wanted in a few words, as triage read it; empty if it said nothing."""
     phase: str
     """"plan" or "implement": which of the two talks to the model."""
     chosen: str
     """Name of the repository that a person gave when asked."""
-    # Commit of the unfinished tree, kept while a question is open; a lost checkout is made from it. Not on the branch.
+    # "HEAD WIP": the commit of the unfinished tree, kept when a question was asked, and the head that it is on top of.
+    # A lost checkout is made from it; it is not on the branch.
     wip: str
     allowed: list[str]
     allowed_tree: str

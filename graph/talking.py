@@ -28,6 +28,7 @@ from graph.working import Update, gives_up, granted_of, messages_of, next_id, no
 Phase = Literal["plan", "implement"]
 _PHASES: dict[str, Phase] = {"propose_plan": "plan", "answer": "plan", "step_done": "implement"}
 GO_ON, FINISH, STOP = "Go on with as much again", "Finish with what is there", "Stop"
+AGAIN, DRAFT = "Try again", "Open a draft with what is there"
 
 
 def talk(state: TaskState, ports: Ports, phase: Phase) -> Update:

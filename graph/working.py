@@ -30,8 +30,13 @@ def name_of(person: Person | None) -> str:
 def open_box(state: TaskState, ports: Ports) -> Box:
     """The task's box; a lost checkout is made anew from what was kept last."""
     repository = repository_of(state)
-    commit = state.get("wip") or state["head"]
-    return ports.sandbox.open(ports.workspaces.workspace(state["brief"].id, repository, commit))
+    return ports.sandbox.open(ports.workspaces.workspace(state["brief"].id, repository, _newest(state)))
+
+
+def _newest(state: TaskState) -> str:
+    """What is kept on top of the head, if anything is; what was kept on top of an earlier head is over."""
+    head, _, wip = state.get("wip", "").partition(" ")
+    return wip if wip and head == state["head"] else state["head"]
 
 
 def repository_of(state: TaskState) -> Repository:
@@ -117,7 +122,7 @@ def asks(state: TaskState, ports: Ports, question: Question) -> Update:
     if state.get("phase") != "implement":
         return update
     try:
-        return {**update, "wip": keep(state, ports, open_box(state, ports))}
+        return {**update, "wip": f"{state['head']} {keep(state, ports, open_box(state, ports))}"}
     except TreeRefused as exc:
         ports.journal.note("not kept", reason=str(exc))
         return update

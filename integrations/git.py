@@ -21,7 +21,7 @@ from git import Actor
 
 from graph.errors import BadInput, PushRefused, RepositoryProblem, TreeRefused
 from graph.ports import Changes, TreePack, Workspace
-from graph.state import Brief, Repository
+from graph.values import Brief, Repository
 from integrations.gitcommand import SEARCH_PATH, GitCommand, GitRunError, locked
 from integrations.gitremote import Remote
 from integrations.treepolicy import DEFAULT_PROTECTED, TreeLimits, TreePolicy

@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from git import Git
-from git.exc import GitCommandNotFound
-
 from graph.errors import Misconfigured, ThreadwrightError
 
 SEARCH_PATH = "/usr/local/bin:/opt/homebrew/bin:/usr/bin:/bin"
@@ -164,12 +161,14 @@ class GitCommand:
     def _execute(
         command: list[str], stdin: bytes | None, timeout: float, keep_fds: Sequence[int]
     ) -> tuple[int, bytes, str]:
+        import git  # noqa: PLC0415 - commands that only look at tasks name repositories, and run no git
+
         with tempfile.TemporaryFile() as source:
             if stdin is not None:
                 source.write(stdin)
                 source.seek(0)
             try:
-                status, out, error = Git("/").execute(
+                status, out, error = git.Git("/").execute(
                     command,
                     istream=source if stdin is not None else None,
                     with_extended_output=True,
@@ -179,7 +178,7 @@ class GitCommand:
                     kill_after_timeout=timeout,
                     pass_fds=tuple(keep_fds),
                 )
-            except GitCommandNotFound as exc:
+            except git.GitCommandNotFound as exc:
                 raise Misconfigured("The program `env` is not on the PATH.") from exc
         assert isinstance(out, bytes)  # noqa: S101 - what stdout_as_string=False means
         return int(status), out, str(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from graph.errors import ForgeUnavailable, PushRefused, Refused, RepositoryProblem, Unavailable
-from graph.state import Repository
+from graph.values import Repository
 from integrations.gitcommand import GitCommand, GitResult, GitRunError
 
 _NAMED = 5

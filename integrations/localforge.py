@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from graph.errors import MergeRefused, RepositoryProblem
-from graph.state import Person, PullRequest, Repository
+from graph.values import Person, PullRequest, Repository
 from integrations.gitcommand import SEARCH_PATH, GitCommand, GitRunError
 from integrations.localpulls import Approved, Comment, Pull, Pulls
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from graph.state import Person
+from graph.values import Person
 from integrations.gitcommand import locked
 
 

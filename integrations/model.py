@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from graph.errors import Misconfigured, ModelMisbehaved, ModelUnavailable, Stopped
 from graph.ports import Decision, Halt
-from graph.state import Role, Usage
+from graph.values import Role, Usage
 from integrations.modelclient import Wire, preload
 from integrations.modelerrors import FAILURES, Again, ForcedCallRefusedError, Refusal, Where, meaning_of
 from integrations.prices import Price, usage_of

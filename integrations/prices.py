@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from graph.state import Usage
+from graph.values import Usage
 
 CHARACTERS_PER_TOKEN = 4
 _MILLION = 1_000_000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from graph.errors import BadInput, Misconfigured, SandboxFailed, Stopped, TreeRefused
 from graph.ports import Halt, TreePack, Workspace
-from graph.state import Outcome
+from graph.values import Outcome
 from integrations import boxgit, escapes
 from integrations.bareprocess import BareProcess
 from integrations.bubblewrap import Bubblewrap

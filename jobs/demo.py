@@ -24,7 +24,7 @@ from bot.console import ConsoleChat
 from bot.session import Session, me, new_place
 from bot.text import neutralise
 from graph.errors import ThreadwrightError
-from integrations.scriptedmodel import ScriptedModelServer
+from integrations.scriptedmodel import Reply, Request, Script, ScriptedModelServer
 from jobs import demoscript
 from jobs.settings import Settings, load
 from jobs.wiring import Office, Workers, open_office, sandbox_of, workspaces_of
@@ -32,6 +32,9 @@ from jobs.wiring import Office, Workers, open_office, sandbox_of, workspaces_of
 PATIENCE = 110.0
 """Seconds the whole conversation may take with the scripted model."""
 REAL_PATIENCE = 1_800.0
+THINKING = 0.7
+"""Seconds the scripted model takes for an answer, so that a reader can follow."""
+RED_STYLE = "red"
 
 
 def main() -> int:
@@ -51,8 +54,18 @@ def main() -> int:
         out.print(
             "The same with a real model: OPENAI_API_KEY=… make demo (OPENAI_BASE_URL and MODEL choose another one)."
         )
-        with ScriptedModelServer(demoscript.script()) as server:
+        with ScriptedModelServer(thinking(demoscript.script())) as server:
             return play(out, _demo_settings(settings, home, server.url), patience=PATIENCE)
+
+
+def thinking(script: Script) -> Script:
+    """The same answers, each after a moment."""
+
+    def answer(request: Request) -> Reply:
+        time.sleep(THINKING)
+        return script(request)
+
+    return answer
 
 
 def _demo_settings(settings: Settings, home: Path, url: str = "") -> Settings:
@@ -170,7 +183,10 @@ class _Narrator:
         for number, entry in self._office.desk.events(task, self._next):
             self._next = number + 1
             if line := demoscript.narrate(entry):
-                self._out.print(Text(f"      {neutralise(line)}", "dim"))
+                for part in line.splitlines():
+                    self._out.print(
+                        Text(f"      {neutralise(part)}", RED_STYLE if part.endswith(demoscript.RED) else "dim")
+                    )
 
 
 def _type(out: Console, words: str) -> None:

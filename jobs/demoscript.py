@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from bot.chat import JournalEntry
 from integrations.scriptedmodel import Answer, ConversationScript, Request, call, marked_role, say
@@ -106,12 +107,12 @@ def _triage() -> list[Answer]:
 
 def _coder(*, repaired: bool) -> list[Answer]:
     rates = "parcel/rates.py"
-    question = {
+    question: dict[str, Any] = {
         "question": "What should price() do with a weight of zero or less?",
         "suggestions": ["Raise ValueError", "Return 0"],
         "assumption": "it raises ValueError",
     }
-    steps = [
+    steps: list[dict[str, Any]] = [
         {
             "title": "fix: charge parcels of exactly 2 kg as light",
             "criteria": ["2 kg costs as much as 0.5 kg", "2.1 kg is still heavy"],
@@ -144,7 +145,7 @@ def _coder(*, repaired: bool) -> list[Answer]:
     ]
 
 
-def _reading(question: dict[str, object]) -> list[Answer]:
+def _reading(question: dict[str, Any]) -> list[Answer]:
     return [
         call("list_files"),
         call("read_file", path="parcel/rates.py") + call("read_file", path="tests/test_rates.py"),
@@ -152,7 +153,7 @@ def _reading(question: dict[str, object]) -> list[Answer]:
     ]
 
 
-def _plan(steps: list[dict[str, object]]) -> list[Answer]:
+def _plan(steps: list[dict[str, Any]]) -> list[Answer]:
     plan = call(
         "propose_plan",
         title="Charge 2 kg as light and refuse senseless weights",
@@ -216,16 +217,25 @@ _SOMEBODY = {"NAME": "Ann", "EMAIL": "ann@example.com"}
 
 
 def narrate(entry: JournalEntry) -> str:
-    """One line of the journal for a reader of the demo; empty for what the card says already."""
+    """The journal's lines for a reader of the demo; empty for what the card says already."""
     data = entry.data
     match entry.kind:
-        case "model":
-            return f"model ({data.get('role')}): {data.get('input')} + {data.get('output')} tokens"
-        case "tool":
-            return f"{data.get('name')} {data.get('what', '')}".rstrip()
-        case "check":
-            end = f"exit {data['exit']}" if data.get("exit") is not None else "not run"
-            return f"{data.get('verdict')}: {data.get('command')} ({end})"
+        case "edit":
+            return f"{data['tool']} {data['path']}"
+        case "command":
+            end = f"exit {data['exit']}" if data["exit"] is not None else data["ended"]
+            return f"$ {data['command']}   {end}, {data['seconds']:.1f} s{RED if data['exit'] else ''}"
+        case "plan":
+            return f"plan: {data['steps']} steps"
+        case "commit":
+            return f"commit {data['sha'][:7]} {data['title']}"
+        case "review":
+            return "\n".join([f"review, round {data['round']}: {data['findings']} findings", *data["said"]])
+        case "push":
+            return f"push {data['sha'][:7]} to {data['branch']}"
         case "error":
-            return f"error {data.get('id')}: {data.get('error')}"
+            return f"error {data['id']}: {data['error']}"
     return ""
+
+
+RED = "   red"

@@ -89,6 +89,7 @@ def facts_of(state: TaskState) -> dict[str, Any]:
         "pull_request": pull.model_dump(mode="json") if pull else None,
         "on_approval": brief.on_approval,
         "approvals": [{"sha": a.sha, "by": a.by.name} for a in state.get("approvals") or ()],
+        "refused": next((n.text for n in reversed(state.get("notices") or ()) if n.id.startswith("approved-")), ""),
         "spent": spent.model_dump(mode="json"),
         "cost": wording.money(spent, state.get("granted") or brief.limits),
     }

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bot.chat import Author, ChatRequest, Place, Receipt, TaskView
-from bot.commands import Verb, help_text
+from bot.chat import Ask, Author, ChatRequest, Place, Receipt, TaskView
+from bot.commands import Verb, answer_text, help_text
 from graph.values import Brief, Final, Repository
 from integrations.redisserver import translated
 from jobs import policy, views, wording
@@ -486,21 +486,9 @@ def first_time(tools: Tools, what: str) -> bool:
 
 
 def spelled_out(text: str, question: dict[str, Any]) -> str:
-    """A bare number stands for the suggested answer; "1: 2" for the second answer to the first question."""
+    """What a short answer such as `2` means, in words."""
     choices = question.get("choices") or []
-    word = text.strip().rstrip(".")
-    if len(choices) == 1 and word.isdigit() and 1 <= int(word) <= len(choices[0]["suggestions"]):
-        return str(choices[0]["suggestions"][int(word) - 1])
-    parts = []
-    for part in word.replace(",", ";").split(";"):
-        number, colon, pick = (piece.strip() for piece in part.partition(":"))
-        if not (colon and number.isdigit() and 1 <= int(number) <= len(choices)):
-            return text
-        choice = choices[int(number) - 1]
-        if pick.isdigit() and 1 <= int(pick) <= len(choice["suggestions"]):
-            pick = choice["suggestions"][int(pick) - 1]
-        parts.append(f"{choice['question']} {pick}")
-    return "\n".join(parts)
+    return answer_text([Ask(c["question"], tuple(c["suggestions"]), c["assumption"]) for c in choices], text)
 
 
 TABLE: dict[str, Callable[[Tools, ChatRequest, Verb], Receipt]] = {

@@ -46,6 +46,7 @@ def view_of(tasks: Tasks, task: str) -> TaskView | None:
                 "assumptions",
                 "on_approval",
                 "approvals",
+                "refused",
             )
         },
         "cost": facts.get("cost", ""),

@@ -20,13 +20,27 @@ from pydantic import BaseModel
 from graph.errors import BadInput
 from graph.flow import RECURSION_LIMIT, build_flow
 from graph.messages import illegal_order
-from graph.ports import Box, Forge, Halt, Ports, Rules, TreePack, Workspace
-from graph.state import SCHEMA, STATE_TYPES, Brief, Heard, Limits, Outcome, Person, Repository, TaskState, Usage
+from graph.ports import Box, Halt, Ports, Rules, TreePack, Workspace
+from graph.state import (
+    SCHEMA,
+    STATE_TYPES,
+    Brief,
+    Heard,
+    Limits,
+    Outcome,
+    Person,
+    PullRequest,
+    Repository,
+    TaskState,
+    Usage,
+)
 from integrations.git import GitWorkspaces
 from integrations.localforge import LocalForge
 
 ANN = Person(id="console:local:ann", name="Ann")
 BEN = Person(id="console:local:ben", name="Ben")
+ONE_CALL = Usage(calls=1, input_tokens=100, output_tokens=10, usd=0.01, seconds=1.0)
+RULES = Rules(limits=Limits())
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
@@ -35,7 +49,9 @@ def call(name: str, /, **arguments: Any) -> AIMessage:
 
 
 def calls(*pairs: tuple[str, dict[str, Any]]) -> AIMessage:
-    made = [{"name": name, "args": args, "id": f"call_{i}", "type": "tool_call"} for i, (name, args) in enumerate(pairs)]
+    made = [
+        {"name": name, "args": args, "id": f"call_{i}", "type": "tool_call"} for i, (name, args) in enumerate(pairs)
+    ]
     return AIMessage("", tool_calls=made)
 
 
@@ -57,7 +73,7 @@ class ScriptedModel:
     coder: Sequence[Reply] = ()
     triage: BaseModel | dict[str, Any] = field(default_factory=lambda: {"kind": "task"})
     reviews: Sequence[dict[str, Any] | Exception] = ()
-    usage: Usage = Usage(calls=1, input_tokens=100, output_tokens=10, usd=0.01, seconds=1.0)
+    usage: Usage = ONE_CALL
     seen: list[tuple[str, list[BaseMessage]]] = field(default_factory=list)
     tool_lists: list[Any] = field(default_factory=list)
 
@@ -152,9 +168,7 @@ class FakeBox:
         git(self.checkout, "clean", "-ffdq")
 
     def changed(self, base: str) -> list[str]:
-        git(self.checkout, "read-tree", base)
-        self.run("git update-index -q --refresh", journal=False)
-        names = git(self.checkout, "diff-files", "-z", "--name-only") + "\0"
+        names = git(self.checkout, "diff", "--name-only", "-z", "--no-renames", base) + "\0"
         names += git(self.checkout, "ls-files", "-z", "--others", "--exclude-standard")
         return sorted({name for name in names.split("\0") if name})
 
@@ -197,6 +211,17 @@ class MemoryJournal:
         return [kind for kind, _ in self.notes]
 
 
+class ReadableForge(LocalForge):
+    """The local forge, which also tells what was written into a pull request."""
+
+    body = ""
+
+    def propose(self, *args: Any, **named: Any) -> PullRequest:
+        pull = super().propose(*args, **named)
+        self.body = args[5]
+        return pull
+
+
 @dataclass
 class Bench:
     """One task in one repository, from its words to its end; every part real but model, sandbox and store."""
@@ -205,8 +230,7 @@ class Bench:
     files: Files
     model: ScriptedModel
     brief: dict[str, Any] = field(default_factory=dict)
-    rules: Rules = Rules(limits=Limits())
-    forge: Forge | None = None
+    rules: Rules = RULES
     sandbox: FakeSandbox = field(default_factory=FakeSandbox)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     halt: Halt = field(default_factory=Halt)
@@ -216,11 +240,12 @@ class Bench:
         self.origin = make_repository(self.folder / "origin" / "sample.git", self.files)
         self.repository = Repository(name="sample", url=self.origin.as_uri(), rule="the option")
         self.workspaces = GitWorkspaces(self.folder / "home")
+        self.forge = ReadableForge(self.folder / "origin")
         self.ports = Ports(
             model=self.model,
             workspaces=self.workspaces,
             sandbox=self.sandbox,
-            forge=self.forge or LocalForge(self.folder / "origin"),
+            forge=self.forge,
             journal=self.journal,
             rules=self.rules,
             halt=self.halt,
