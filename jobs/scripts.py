@@ -27,6 +27,7 @@ for i = 5, #KEYS do redis.call('SET', KEYS[i], ARGV[1], 'EX', ARGV[3]) end
 redis.call('HSET', KEYS[1], 'status', 'running', 'since', ARGV[2], 'created', ARGV[2],
            'places', cjson.encode({ARGV[5]}), unpack(ARGV, 7))
 redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('EXPIRE', KEYS[2], 31536000)
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 return {ARGV[1], 1}

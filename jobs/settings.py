@@ -164,6 +164,14 @@ class Settings(BaseSettings):
     def wants_second_person(self) -> bool:
         return self.on_approval == "merge" if self.second_person is None else self.second_person
 
+    def check_model(self) -> None:
+        """For whoever starts workers. Raises Misconfigured when no model can be asked."""
+        if not self.openai_api_key.get_secret_value():
+            raise Misconfigured(
+                "There is no key for the model. Set OPENAI_API_KEY (any text for a server that wants none), "
+                "and OPENAI_BASE_URL and MODEL for another one than OpenAI's."
+            )
+
     def model_of(self, role: str) -> str:
         return str(getattr(self, f"model_{role}")) or self.model
 

@@ -14,11 +14,13 @@ from collections.abc import Callable
 
 from bot.chat import Author
 from graph.errors import StoreUnavailable
-from integrations.redisserver import translated
 from jobs import wording
 from jobs.outbox import Outbox
 from jobs.tasks import Entry, Tasks
 from jobs.verbs import card_words
+
+CLEAN_EVERY = 3_600.0
+"""Seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Sweeper:
         self._now = now
         self._janitor = janitor
         self._token = ""
-        self._cleaned = -1e9
+        self._cleaned = now()
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until `stop` is set; a store that is away is waited for."""
@@ -114,11 +116,11 @@ class Sweeper:
         return parked
 
     def _clean(self) -> None:
-        """Once an hour: workspaces and refs of tasks that nobody knows any more."""
-        if self._janitor is None or self._now() - self._cleaned < 3_600:
+        """Once an hour: names, workspaces and refs of tasks that nobody knows any more."""
+        if self._now() - self._cleaned < CLEAN_EVERY:
             return
         self._cleaned = self._now()
-        with translated():
-            keep = {raw.decode() for raw in self._tasks.redis.zrange("tw:tasks", 0, -1)}
-        alive = {task for task in keep if self._tasks.record(task).get("status") not in ("done", None)}
-        self._janitor(alive)
+        self._tasks.forget_gone()
+        if self._janitor is not None:
+            known = self._tasks.newest(-1)
+            self._janitor({task for task in known if self._tasks.record(task).get("status") != "done"})

@@ -27,6 +27,9 @@ from jobs.statuses import ENDED, Status, sources
 SEEN_SECONDS = 7 * 86_400
 """How long an event id is remembered: longer than any platform redelivers."""
 
+PARTS = ("", "inbox", "claimed", "journal", "effects", "posted", "outbox")
+"""The keys of a task besides its lease."""
+
 ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
 
@@ -235,8 +238,9 @@ class Tasks:
         self.script("add_place", [self.key(task), f"tw:place:{place.key}"], [task, place.key])
 
     def newest(self, count: int = 50) -> list[str]:
+        """Ids, newest first; all of them when `count` is -1."""
         with translated():
-            return [raw.decode() for raw in self.redis.zrevrange("tw:tasks", 0, count - 1)]
+            return [raw.decode() for raw in self.redis.zrevrange("tw:tasks", 0, count - 1 if count > 0 else -1)]
 
     def active(self) -> list[str]:
         with translated():
@@ -264,6 +268,11 @@ class Tasks:
         with translated():
             self.redis.hdel(self.key(task), *fields)
 
+    def mark_moved(self, task: str) -> None:
+        """It goes on in another repository: whoever stops it closes its draft."""
+        with translated():
+            self.redis.hset(self.key(task), "moved", "1")
+
     def set_due(self, task: str, what: str, at: float) -> None:
         with translated():
             self.redis.zadd("tw:due", {f"{task}|{what}": at})
@@ -279,12 +288,33 @@ class Tasks:
             self.redis.zrem("tw:due", f"{task}|{what}")
 
     def expire(self, task: str, seconds: int) -> None:
-        """The task is over: its keys go after `seconds`. The record itself stays, for `list` and `status`, as long."""
+        """The task is over: its keys go after `seconds`."""
         with translated():
             pipe = self.redis.pipeline(transaction=False)
-            for part in ("", "inbox", "claimed", "journal", "effects", "posted", "outbox"):
+            for part in PARTS:
                 pipe.expire(self.key(task, part), seconds)
             pipe.execute()
+
+    def persist(self, task: str) -> None:
+        """It goes on after all: its keys stay."""
+        with translated():
+            pipe = self.redis.pipeline(transaction=False)
+            for part in PARTS:
+                pipe.persist(self.key(task, part))
+            pipe.execute()
+
+    def forget_gone(self) -> None:
+        """Drop what still names tasks whose record has expired."""
+        with translated():
+            names = [raw.decode() for raw in self.redis.zrange("tw:tasks", 0, -1)]
+            gone = [name for name in names if not self.redis.exists(self.key(name))]
+            if gone:
+                self.redis.zrem("tw:tasks", *gone)
+                self.redis.srem("tw:active", *gone)
+            for stream in self.redis.scan_iter(match="tw:messages:*"):
+                for message, about in self.redis.hscan_iter(stream):
+                    if not self.redis.exists(self.key(about.decode().partition("|")[0])):
+                        self.redis.hdel(stream, message)
 
     @staticmethod
     def key(task: str, part: str = "") -> str:

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from graph.flow import RECURSION_LIMIT, save_work
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
@@ -32,6 +31,7 @@ from graph.errors import (
     Stopped,
     StoreUnavailable,
 )
+from graph.flow import RECURSION_LIMIT, save_work
 from graph.ports import Halt, Ports
 from graph.state import SCHEMA, TaskState
 from graph.values import Brief, Final, Question, Watching
@@ -46,6 +46,8 @@ from jobs.timing import deadlines
 
 log = logging.getLogger(__name__)
 
+DEATHS = 10
+"""Turns that may begin at one checkpoint and never get further, as when a node's memory kills the worker."""
 TRIES = 3
 """Turns that may raise at one checkpoint before the task has failed."""
 GRACE = 10.0
@@ -67,7 +69,7 @@ class Crew:
     """A context manager that gives `Ports`, and closes box and connections after."""
     redact: Callable[[str], str]
     expire: Callable[[str, float], None]
-    """Let the task's checkpoints go after so many seconds."""
+    """Let the task's record and checkpoints go after so many seconds."""
     now: Callable[[], float] = time.time
     warning: str = ""
 
@@ -144,6 +146,7 @@ class Turn:
 
     def _advance(self, lease: Lease, brief: Brief, ports: Ports, beat: Heartbeat) -> None:
         flow = self._crew.flow_for(lease)
+        self._count_begun(flow, lease)
         show = showing.Show(self._crew.tasks, self._crew.outbox, lease, self._crew.now, self._crew.warning)
         while True:
             where = standing(flow, lease.task)
@@ -245,8 +248,14 @@ class Turn:
         )
         show.card(status)
         if status == "done":
-            seconds = self._crew.settings.keep_days * 86_400
-            self._crew.expire(lease.task, seconds)
+            self._clean_up(lease, brief, show.state)
+        self._crew.expire(lease.task, self._crew.settings.keep_days * 86_400)
+
+    def _clean_up(self, lease: Lease, brief: Brief, state: TaskState) -> None:
+        """Nothing more comes of it: workspace and refs go. What a crash leaves here the janitor finds."""
+        if repository := state.get("repository"):
+            with self._crew.ports_for(lease, brief, Halt()) as ports:
+                ports.workspaces.drop(lease.task, repository)
 
     def _pause(self, lease: Lease, show: showing.Show) -> None:
         self._tasks.move(lease.task, "paused", at=self._crew.now(), lease=lease)
@@ -257,9 +266,21 @@ class Turn:
 
     def _stop(self, lease: Lease, brief: Brief, by: str) -> None:
         kept = self._save(lease, brief)
+        self._close_if_moved(lease, brief)
         end = wording.stopped(lease.task, by, kept, branch_of(lease.task))
         self._finish_badly(lease, brief, end)
         self._tasks.clear(lease.task, "stop")
+
+    def _close_if_moved(self, lease: Lease, brief: Brief) -> None:
+        """`move`: the draft in the wrong repository is closed."""
+        if "moved" not in self._tasks.record(lease.task):
+            return
+        state = standing(self._crew.flow_for(lease), lease.task).state
+        pull, repository = state.get("pull_request"), state.get("repository")
+        if pull and repository:
+            with self._crew.ports_for(lease, brief, Halt()) as ports:
+                ports.forge.close(repository, pull.number)
+            self._tasks.note(lease, "closed", number=pull.number)
 
     def _save(self, lease: Lease, brief: Brief) -> str:
         """Keep what is in the checkout as a commit on the branch; the commit that `retry` goes on from."""
@@ -281,7 +302,19 @@ class Turn:
         """A task that was stopped while nobody had it: put its commits on the branch."""
         brief = Brief.model_validate_json(record["brief"])
         self._save(lease, brief)
+        self._close_if_moved(lease, brief)
         self._tasks.clear(lease.task, "keep", "stop")
+        self._crew.expire(lease.task, self._crew.settings.keep_days * 86_400)
+
+    def _count_begun(self, flow: Any, lease: Lease) -> None:
+        """Raises Misconfigured when turns begin here again and again and none gets anywhere."""
+        point = checkpoint_of(flow, lease.task)
+        before, _, count = self._tasks.record(lease.task).get("begun", "").rpartition(":")
+        begun = int(count or 0) + 1 if before == point else 1
+        if begun > DEATHS:
+            self._tasks.write(lease, begun="")
+            raise Misconfigured(f"the worker died {DEATHS} times at the same place; its memory may be too small.")
+        self._tasks.write(lease, begun=f"{point}:{begun}")
 
     def _fail(self, lease: Lease, brief: Brief, reason: str, exc: BaseException) -> None:
         error = "e-" + secrets.token_hex(3)
@@ -296,7 +329,7 @@ class Turn:
     def _stumble(self, lease: Lease, brief: Brief, exc: Exception) -> None:
         """An error that nobody foresaw: tried again, but not for ever at the same place."""
         flow = self._crew.flow_for(lease)
-        point = flow.get_state(config_of(lease.task)).config["configurable"].get("checkpoint_id", "start")
+        point = checkpoint_of(flow, lease.task)
         before, _, count = self._tasks.record(lease.task).get("failures", "").rpartition(":")
         tries = int(count or 0) + 1 if before == point else 1
         self._tasks.write(lease, failures=f"{point}:{tries}")
@@ -371,6 +404,11 @@ def config_of(task: str) -> RunnableConfig:
     return {"configurable": {"thread_id": task}, "recursion_limit": RECURSION_LIMIT}
 
 
+def checkpoint_of(flow: Any, task: str) -> str:
+    """Id of the newest checkpoint; `start` when there is none."""
+    return str(flow.get_state(config_of(task)).config["configurable"].get("checkpoint_id", "start"))
+
+
 def standing(flow: Any, task: str) -> Standing:
     """Read the newest checkpoint. Raises Misconfigured for one of another schema."""
     snapshot = flow.get_state(config_of(task))
@@ -389,7 +427,8 @@ def standing(flow: Any, task: str) -> Standing:
         state=state,
         interrupt=pending[0].id if pending else "",
         waits=waits if isinstance(waits, Question | Watching) else None,
-        over=not snapshot.next,
+        # Not `next`: that is empty, too, when a turn died after a node's writes were kept and before the step was.
+        over=not snapshot.tasks,
     )
 
 

@@ -272,7 +272,8 @@ def _retry(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
         other = tools.tasks.of_place(request.place)
         if other and other != task and views.is_open(tools.tasks.record(other).get("status", "done")):
             return Receipt(reply=f"`{other}` is open here. Stop it first, or retry `{task}` in its own thread.")
-        tools.tasks.clear(task, "stop", "pause", "failures", "keep", "final", "down_since")
+        tools.tasks.persist(task)
+        tools.tasks.clear(task, "stop", "pause", "failures", "begun", "keep", "final", "down_since")
         tools.tasks.move(task, "running", at=tools.now(), retry="1")
         tools.wake(task)
         redraw(tools, task)
@@ -440,9 +441,8 @@ def _move(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
         repository = tools.routes.resolve(verb.args[0], allow_paths=request.local)
         brief = Brief.model_validate_json(record["brief"])
         if record["status"] not in ENDED:
+            tools.tasks.mark_moved(task)
             stop(tools, task, record, request.author.name)
-            with translated():
-                tools.tasks.redis.hset(tools.tasks.key(task), mapping={"keep": "close"})
         return again(
             tools, request, brief, repository.model_copy(update={"rule": f"moved here by {request.author.name}"})
         )

@@ -73,15 +73,19 @@ class Office:
     def drainer(self, chat: Chat) -> Drainer:
         return Drainer(self.tasks, chat)
 
-    def sweeper(self, janitor: Callable[[set[str]], None] | None = None) -> Sweeper:
+    def sweeper(self) -> Sweeper:
         return Sweeper(
             self.tasks,
             self.outbox,
             self.wakeups.wake,
             every=self.settings.sweep_seconds,
             now=self.now,
-            janitor=janitor,
+            janitor=self._clean,
         )
+
+    def _clean(self, alive: set[str]) -> None:
+        """Workspaces and refs that no task needs any more. Imports git, once an hour."""
+        workspaces_of(self.settings).janitor(alive)
 
 
 @contextlib.contextmanager
@@ -159,7 +163,6 @@ def workspaces_of(settings: Settings) -> Any:
 def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
     """Everything a worker needs, imported and built, no socket open. Raises Misconfigured when a part is missing."""
     from graph.flow import build_flow  # noqa: PLC0415
-
     from graph.ports import Ports, Rules  # noqa: PLC0415
     from graph.state import STATE_TYPES  # noqa: PLC0415
     from integrations import sandbox as boxes  # noqa: PLC0415
@@ -168,6 +171,7 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     from jobs.journal import LeasedJournal  # noqa: PLC0415
     from jobs.turn import Crew  # noqa: PLC0415
 
+    settings.check_model()
     first = sandbox_of(settings)
     boxes.verify(first)
     client = redis_of(settings)

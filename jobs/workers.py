@@ -22,6 +22,7 @@ class Workers:
     """A context manager. Its one thread starts every worker, since a worker dies with the thread that started it."""
 
     def __init__(self, settings: Settings, count: int, *, log: int | None = None) -> None:
+        self._settings = settings
         self._env = {**os.environ, **environment(settings)}
         self._count = count
         self._log = log
@@ -39,6 +40,8 @@ class Workers:
         self.stop()
 
     def start(self) -> None:
+        """Raises Misconfigured when a worker could do nothing."""
+        self._settings.check_model()
         self._thread.start()
 
     def stop(self) -> None:

@@ -24,7 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from integrations import checkpoint_scripts
+from rooms import House, Room, RoomChat
+
+from bot.chat import Card, Place, Reply
+from integrations import checkpoint_scripts, redisserver
 from integrations.scriptedmodel import Answer, Request, Script, call, marked_role
 from integrations.scriptedmodel import Reply as ModelReply
 from jobs import scripts
@@ -61,6 +64,7 @@ class Seen:
 
     labels: list[str] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     killed: dict[Kill, float] = field(default_factory=dict)
 
 
@@ -75,6 +79,10 @@ class Wiretap:
         self.plans: dict[str, list[Kill]] = {}
         self.seen: dict[str, Seen] = {}
         self._lock = threading.Lock()
+        with redisserver.connect(f"unix://{server}") as client:
+            # Once they are known to the server, a write is one command.
+            for text in (*scripts.ALL.values(), checkpoint_scripts.PUT.text, checkpoint_scripts.PUT_WRITES.text):
+                client.script_load(text)
         self._ears = socket.socket(socket.AF_UNIX)
         self._ears.bind(str(self.path))
         self._ears.listen(64)
@@ -149,10 +157,41 @@ class Wiretap:
             seen = self.seen.setdefault(task, Seen())
             seen.labels.append(label)
             seen.pids.append(pid)
+            seen.times.append(time.monotonic())
             number = seen.labels.count(label)
             due = [k for k in self.plans.get(task, ()) if (k.label, k.number) == (label, number)]
             seen.killed.update({kill: time.monotonic() for kill in due})
         return due
+
+
+class Sights:
+    """Kills on what can be seen on disk: the first time that a condition holds, its task's turn dies."""
+
+    def __init__(self, tap: Wiretap) -> None:
+        self._tap = tap
+        self._waiting: dict[str, tuple[str, Callable[[], bool], Callable[[], object]]] = {}
+        self.fired: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def kill_when(
+        self, name: str, task: str, true: Callable[[], bool], then: Callable[[], object] = lambda: None
+    ) -> None:
+        """`then` is done once the turn is dead."""
+        self._waiting = {**self._waiting, name: (task, true, then)}
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.001):
+            for name, (task, true, then) in self._waiting.items():
+                if name not in self.fired and true():
+                    self.fired.add(name)
+                    self._tap.kill(task)
+                    then()
 
 
 def _kill(pid: int, whom: Whom) -> None:
@@ -257,6 +296,29 @@ def _next(deeds: Sequence[Deed], results: Sequence[str]) -> Answer:
 # ---- counting
 
 
+class CountingChat(RoomChat):
+    """Notes each call of `post`, also one that repeats a key."""
+
+    def __init__(self, workspace: str) -> None:
+        super().__init__(workspace)
+        self.posts: list[str] = []
+
+    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+        self.posts.append(kind_of(key))
+        return super().post(place, what, key)
+
+
+def kind_of(key: str) -> str:
+    return key.partition(":")[2].partition("-")[0]
+
+
+def counted(room: Room) -> CountingChat:
+    """Give the room a chat that counts."""
+    room.chat = chat = CountingChat(room.workspace)
+    room.drainer = room.house.office.drainer(chat)
+    return chat
+
+
 def counts(items: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
     """How often each of `wanted` is there; any other item counts under its own name."""
     return {item: items.count(item) for item in dict.fromkeys([*wanted, *items])}
@@ -275,4 +337,19 @@ def until(true: Callable[[], bool], what: str, seconds: float = 45.0) -> None:
         time.sleep(0.005)
 
 
-__all__ = ["Deed", "Kill", "Seen", "Whom", "Wiretap", "call", "careful", "counts", "label_of", "once", "until"]
+__all__ = [
+    "CountingChat",
+    "Deed",
+    "House",
+    "Kill",
+    "Sights",
+    "Wiretap",
+    "call",
+    "careful",
+    "counted",
+    "counts",
+    "kind_of",
+    "label_of",
+    "once",
+    "until",
+]

@@ -157,9 +157,10 @@ def test_a_real_unittest_run_is_understood(tmp_path: Path) -> None:
 def test_a_real_pytest_run_is_understood(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text("def test_x():\n    assert 'a - b' == 'c'\n\n\ndef test_y():\n    pass\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    plain = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=plain)
     reading = read(done.stdout)
     assert (reading.executed, reading.failing, reading.whole) == (2, ("test_a.py::test_x",), True)
     (tmp_path / "test_a.py").unlink()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=plain)
     assert base(done.returncode, done.stdout).verdict == "not run"

@@ -160,6 +160,15 @@ def test_approval_merges_exactly_that_commit_when_the_policy_says_so(house: Hous
     assert head in room.git("log", "--format=%H", "main").splitlines()
     assert room.said("final") == []
     assert "Merged" in room.said("result")[0]
+    room.when(lambda _: not (house.settings.threadwright_home / "work" / room.task).exists(), "cleaned up")
+
+
+def test_control_the_workspace_is_there_while_the_task_waits(house: House) -> None:
+    script = by_role([plan("feat: greet louder"), write("greet.py", LOUD), done()])
+    room = house.room(TESTED, script)
+    room.start()
+    room.until("watching")
+    assert (house.settings.threadwright_home / "work" / room.task).is_dir()
 
 
 def test_a_stranger_cannot_approve(house: House) -> None:

@@ -173,6 +173,9 @@ def test_repeats_count_the_same_call_with_the_same_result_only() -> None:
     assert repeats(same, "read_file", {"path": "a"}) == 3
     assert repeats(same, "read_file", {"path": "b"}) == 0
     assert repeats(reads(3, 4), "read_file", {"path": "a"}) == 1
+    for number, place in enumerate((2, 4, 6)):
+        same[place].content = f"exit code 1 after {number}.5 s\n1 failed in 0.0{number}s"
+    assert repeats(same, "read_file", {"path": "a"}) == 3
     same[-1].content = LOOP_REFUSAL
     assert repeats(same, "read_file", {"path": "a"}) == 3
 
