@@ -48,7 +48,7 @@ class Said:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """Something that a person did in chat, free of the platform's markup. The bot's own mention is stripped from `text`."""
+    """Something that a person did in chat, free of markup. The bot's own mention is stripped from `text`."""
 
     id: str
     """The platform's event id; the same for redeliveries."""
@@ -177,7 +177,7 @@ class Chat(Protocol):
 
 @dataclass(frozen=True)
 class TaskView:
-    """One task as the verbs show it. Read from Redis alone: works while the model, the forge and the workers are down."""
+    """One task as the verbs show it. Read from Redis alone: works while model, forge and workers are down."""
 
     id: str
     title: str

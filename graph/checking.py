@@ -105,7 +105,7 @@ def _tidy(box: Box, head: str, before: Sequence[str] | None) -> None:
     for start in range(0, len(left), 200):
         names = " ".join(shlex.quote(f"./{path}") for path in left[start : start + 200])
         script = f'for p in {names}; do git checkout -q {head} -- "$p" 2>/dev/null || rm -rf -- "$p"; done'
-        box.run(script, journal=False)
+        box.run(script)
 
 
 def _title(state: TaskState, results: Sequence[CheckResult]) -> str:

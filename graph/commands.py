@@ -75,10 +75,10 @@ def _makefile(box: Box) -> Found:
 def _python(box: Box) -> Found:
     """pytest where it is configured, asked for or its style is used; else unittest where there are test files."""
     text = _text(box, "pyproject.toml")
-    tests = box.run(_PYTHON_TESTS, journal=False).output.strip()
+    tests = box.run(_PYTHON_TESTS).output.strip()
     if where := _pytest_named(box, text):
         yield "test", "python3 -m pytest -q", where
-    elif tests and box.run(_PYTEST_STYLE, journal=False).output.strip():
+    elif tests and box.run(_PYTEST_STYLE).output.strip():
         yield "test", "python3 -m pytest -q", _folder_of(tests)
     elif tests:
         yield "test", _unittest(box, tests), _folder_of(tests)

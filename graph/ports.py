@@ -85,7 +85,7 @@ class TreePack:
 class Box(Protocol):
     """One set of namespaces for a turn. Paths are relative to the checkout (POSIX, bytes-safe via surrogateescape)."""
 
-    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"", journal: bool = True) -> Outcome:
+    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> Outcome:
         """Run a shell command line in the checkout. `timeout` in seconds; None: the default of a command."""
         ...
 

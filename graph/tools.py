@@ -231,14 +231,14 @@ def _quoted(path: str) -> str:
 def _list(arguments: ListFiles, box: Box) -> str:
     # The pathspec is a name, whatever characters it is made of.
     command = f"git --literal-pathspecs ls-files -co --exclude-standard -- {_quoted(arguments.path)} | sort -u"
-    outcome = box.run(command, journal=False)
+    outcome = box.run(command)
     return clipped(outcome.output, OUTPUT) or "There are no files."
 
 
 def _search(arguments: Search, box: Box) -> str:
     pattern = shlex.quote(arguments.pattern)
     command = f"git --literal-pathspecs grep --untracked -nIP -e {pattern} -- {_quoted(arguments.path)}"
-    outcome = box.run(command, journal=False)
+    outcome = box.run(command)
     if outcome.exit == 1:
         return "Nothing matches."
     return clipped(outcome.output, OUTPUT) if outcome.exit == 0 else said(outcome)
@@ -277,7 +277,7 @@ def _edit(arguments: EditFile, box: Box) -> str:
 
 def _delete(arguments: DeleteFile, box: Box) -> str:
     path = _inside(arguments.path)
-    outcome = box.run(f"rm -- {shlex.quote(path)}", journal=False)
+    outcome = box.run(f"rm -- {shlex.quote(path)}")
     if outcome.exit != 0:
         raise BadInput(f"{path} could not be deleted: {clipped(outcome.output, 500)}")
     return f"Deleted {path}."

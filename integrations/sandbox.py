@@ -55,7 +55,6 @@ class ShellBox:
         *,
         timeout: float | None = None,
         stdin: bytes = b"",
-        journal: bool = True,  # noqa: ARG002 - for the wrapper that journals; nothing is kept here
     ) -> Outcome:
         if "\0" in command:
             raise BadInput("a command cannot hold a NUL character")

@@ -7,6 +7,7 @@ would run: Redis, RQ workers, LangGraph, git, the sandbox, the repository's test
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import tempfile
 import threading
@@ -17,15 +18,17 @@ from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
-from bot.chat import JournalEntry, TaskView
+from bot.chat import Card, JournalEntry, Place, TaskView
+from bot.chat import Reply as Said
 from bot.console import ConsoleChat
 from bot.session import Session, me, new_place
 from bot.text import neutralise
 from graph.errors import ThreadwrightError
 from integrations.scriptedmodel import Reply, Request, Script, ScriptedModelServer
-from jobs import demoscript
+from jobs import demoscript, picture
 from jobs.settings import Settings, load
 from jobs.wiring import Office, Workers, open_office, sandbox_of, workspaces_of
 
@@ -35,11 +38,23 @@ REAL_PATIENCE = 1_800.0
 THINKING = 0.7
 """Seconds the scripted model takes for an answer, so that a reader can follow."""
 RED_STYLE = "red"
+INDENT = 6
 
 
-def main() -> int:
-    """Play it; the exit code: 0 merged and green, 1 anything else."""
-    out = Console(highlight=False)
+def main(svg: Path | None = None) -> int:
+    """Play it; the exit code: 0 merged and green, 1 anything else. `svg`: also draw what a terminal showed into it."""
+    if svg is None:
+        return _main(Console(highlight=False))
+    out = picture.terminal()
+    code = _main(out)
+    shown = picture.screen(out)
+    Console(highlight=False).print(shown, soft_wrap=True)
+    if code == 0:
+        svg.write_text(picture.svg(shown, "threadwright demo"), encoding="utf-8")
+    return code
+
+
+def _main(out: Console) -> int:
     settings = load()
     with tempfile.TemporaryDirectory(prefix="threadwright-demo-") as folder:
         home = Path(folder)
@@ -48,12 +63,8 @@ def main() -> int:
             out.print(Text(f"A real model answers: {settings.model} at {settings.openai_base_url}.", "bold"))
             return play(out, _demo_settings(settings, home), patience=REAL_PATIENCE)
         out.print(Text("The model in this demo is a script on loopback; everything else is real.", "bold"))
-        out.print(
-            "Redis, RQ, LangGraph, git, the sandbox, the tests and the model's client do what they do for a team."
-        )
-        out.print(
-            "The same with a real model: OPENAI_API_KEY=… make demo (OPENAI_BASE_URL and MODEL choose another one)."
-        )
+        out.print("Redis, RQ, LangGraph, git, the sandbox, the tests and the model's client do their usual work.")
+        out.print("The same with a real model: OPENAI_API_KEY=… make demo")
         with ScriptedModelServer(thinking(demoscript.script())) as server:
             return play(out, _demo_settings(settings, home, server.url), patience=PATIENCE)
 
@@ -99,13 +110,13 @@ def play(out: Console, settings: Settings, *, patience: float) -> int:
 
 def _talk(out: Console, office: Office, repository: Path, patience: float) -> int:
     place = new_place()
-    chat = ConsoleChat(out, place.workspace)
+    chat = _DemoChat(out, place.workspace, office.settings.forge_dir or repository.parent.parent)
     session = Session(office.desk, chat, place, me(), options={"repo": "acme/parcel"})
     end = time.monotonic() + patience
     with _draining(office, chat):
-        _type(out, f"@threadwright {demoscript.TASK}")
+        _type(chat, f"@threadwright {demoscript.TASK}")
         session.words(demoscript.TASK)
-        narrator = _Narrator(out, office)
+        narrator = _Narrator(chat, office)
         answered: set[str] = set()
         while time.monotonic() < end:
             view = office.desk.task(session.task)
@@ -114,11 +125,11 @@ def _talk(out: Console, office: Office, repository: Path, patience: float) -> in
                 break
             if view.status == "asking" and _open_question(view) not in answered:
                 answered.add(_open_question(view))
-                _answer(out, session, view)
+                _answer(chat, session, view)
             elif view.status == "watching" and chat.result and "approved" not in answered:
                 answered.add("approved")
                 _pause()
-                _type(out, "/react ✅")
+                _type(chat, "/react ✅")
                 session.react("approve")
             elif view.status in ("done", "failed", "stopped"):
                 _pause()
@@ -133,11 +144,11 @@ def _open_question(view: TaskView) -> str:
     return str((view.data["question"] or {}).get("id", ""))
 
 
-def _answer(out: Console, session: Session, view: TaskView) -> None:
+def _answer(chat: ConsoleChat, session: Session, view: TaskView) -> None:
     """The person answers a clarifying question; anything else is not what the demo is about, and ends it."""
     _pause()
     words = demoscript.ANSWER if (view.data["question"] or {}).get("kind") == "clarify" else "Stop"
-    _type(out, words)
+    _type(chat, words)
     session.words(words)
 
 
@@ -171,26 +182,43 @@ def _run_tests(out: Console, settings: Settings, commit: str) -> int:
     return 0 if outcome.exit == 0 else 1
 
 
+class _DemoChat(ConsoleChat):
+    """Shows addresses in the forge from the forge's folder on: they are gone with it when the demo ends."""
+
+    def __init__(self, out: Console, workspace: str, forge: Path) -> None:
+        super().__init__(out, workspace)
+        self._long, self._short = f"{forge.absolute().as_uri()}/", f"{forge.name}/"
+
+    def post(self, place: Place, what: Said | Card, key: str) -> str:
+        return super().post(place, self._shortened(what), key)
+
+    def edit(self, place: Place, message: str, what: Said | Card) -> None:
+        super().edit(place, message, self._shortened(what))
+
+    def _shortened(self, what: Said | Card) -> Said | Card:
+        if isinstance(what, Card):
+            return dataclasses.replace(what, notes=tuple(n.replace(self._long, self._short) for n in what.notes))
+        return dataclasses.replace(what, text=what.text.replace(self._long, self._short))
+
+
 class _Narrator:
     """Shows the task's journal as it grows: what the card leaves out, so that a reader sees the work."""
 
-    def __init__(self, out: Console, office: Office) -> None:
-        self._out = out
+    def __init__(self, chat: ConsoleChat, office: Office) -> None:
+        self._chat = chat
         self._office = office
         self._next = 0
 
     def tell(self, task: str) -> None:
         for number, entry in self._office.desk.events(task, self._next):
             self._next = number + 1
-            if line := demoscript.narrate(entry):
-                for part in line.splitlines():
-                    self._out.print(
-                        Text(f"      {neutralise(part)}", RED_STYLE if part.endswith(demoscript.RED) else "dim")
-                    )
+            for part in demoscript.narrate(entry).splitlines():
+                style = RED_STYLE if part.endswith(demoscript.RED) else "dim"
+                self._chat.show(Padding(Text(neutralise(part), style), (0, 0, 0, INDENT), expand=False), above=True)
 
 
-def _type(out: Console, words: str) -> None:
-    out.print(Text(f"\n{me().name}> ", "bold cyan") + Text(words))
+def _type(chat: ConsoleChat, words: str) -> None:
+    chat.show(Text("\n") + Text(f"{me().name}> ", "bold cyan") + Text(words))
 
 
 def _pause() -> None:

@@ -15,7 +15,7 @@ from integrations.scriptedmodel import Answer, ConversationScript, Request, call
 
 TASK = "Parcels of exactly 2 kg are charged as heavy. Fix that, and refuse weights that make no sense."
 ANSWER = "1"
-TEST_COMMAND = "python3 -m unittest discover -v"
+TEST_COMMAND = "python3 -m unittest discover"
 
 RATES = '''"""What a parcel costs, in cents."""
 
@@ -230,7 +230,9 @@ def narrate(entry: JournalEntry) -> str:
         case "commit":
             return f"commit {data['sha'][:7]} {data['title']}"
         case "review":
-            return "\n".join([f"review, round {data['round']}: {data['findings']} findings", *data["said"]])
+            count = data["findings"]
+            head = f"review, round {data['round']}: {count} {'finding' if count == 1 else 'findings'}"
+            return "\n".join([head, *data["said"]])
         case "push":
             return f"push {data['sha'][:7]} to {data['branch']}"
         case "error":

@@ -126,11 +126,10 @@ class FakeBox:
         self.checkout, self.mirror, self.on_run = checkout, mirror, on_run
         self.commands: list[str] = []
 
-    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"", journal: bool = True) -> Outcome:
-        if journal:
-            self.commands.append(command)
-            if self.on_run:
-                self.on_run(command)
+    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> Outcome:
+        self.commands.append(command)
+        if self.on_run:
+            self.on_run(command)
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         try:
             done = subprocess.run(

@@ -77,8 +77,8 @@ class DeskRoom:
     """`room.say(ANN, "add retries")` and what the desk answers at once."""
 
     redis: redis_module.Redis
-    place: Place = Place("slack", "T1", "C1", "17.1")
-    settings: Settings = field(default_factory=lambda: Settings(redis_url="redis://unused", approvers=("slack:T1:ann",)))
+    place: Place = field(default_factory=lambda: Place("slack", "T1", "C1", "17.1"))
+    settings: Settings = field(default_factory=lambda: Settings(approvers=("slack:T1:ann",)))
     repositories: tuple[str, ...] = ("acme/api",)
     clock: float = 1_790_000_000.0
 

@@ -15,7 +15,8 @@ from jobs.outbox import Drainer, dump_card, dump_reply, load_card, load_reply, m
 from jobs.tasks import Lease
 from jobs.wording import Post
 
-CARD = Card("tw-x", "Add retries", "working", datetime(2026, 11, 20, 9, tzinfo=UTC), "Ann", steps=(CardStep("a", "done"),))
+STEPS = (CardStep("a", "done"),)
+CARD = Card("tw-x", "Add retries", "working", datetime(2026, 11, 20, 9, tzinfo=UTC), "Ann", steps=STEPS)
 REPLY = Reply("question", "Which?", (ANN,), (Ask("Which?", ("red", "blue"), "red"),), "q1")
 
 
