@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -379,12 +380,16 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Also draw the conversation as a picture.")
+    ] = None,
+) -> None:
     """One whole conversation with a scripted model, on a sample repository."""
     with _plainly():
         from jobs.demo import main as play
 
-        raise typer.Exit(play() or 0)
+        raise typer.Exit(play(svg))
 
 
 def main() -> None:

@@ -87,6 +87,20 @@ def is_aside(text: str) -> bool:
     return re.match(r"\s*!aside(?![\w-])", text, re.IGNORECASE) is not None
 
 
+_COURTESY = re.compile(
+    r"(?:many |a thousand )?thanks(?: a lot| so much)?|thank you(?: so much| very much)?|thx|ty|cheers|danke|merci"
+    r"|gracias|great|nice|cool|perfect|awesome|wonderful|brilliant|well done|good job|nice work|great work|lgtm"
+    r"|looks good(?: to me)?|👍|🙏|❤️|🎉|👏",
+    re.IGNORECASE,
+)
+
+
+def is_courtesy(text: str) -> bool:
+    """Whether the whole message is thanks or praise: nothing to do, and never an approval."""
+    parts = [part for part in re.split(r"[\s,.!…]*[,.!…\n]+[\s,.!…]*", text.strip()) if part]
+    return bool(parts) and all(_COURTESY.fullmatch(part.strip()) for part in parts)
+
+
 def parse(text: str, *, models: Collection[str] = (), local: bool = False) -> Verb | Words:
     """Read one message, from which the bot's own mention is stripped.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.control import Control
 from rich.panel import Panel
 from rich.segment import ControlType
@@ -190,6 +190,16 @@ class ConsoleChat:
         with self._lock:
             self._print(Text(neutralise(plain(markdown))))
 
+    def show(self, what: RenderableType, *, above: bool = False) -> None:
+        """Something that is no message. `above`: on a terminal above the card, which stays the last thing there."""
+        with self._lock:
+            card = self._last if above and self._in_place(self._last) else ""
+            with self._above_the_prompt(), self._out:
+                self._erase(card)
+                self._out.print(what)
+                self._panel(card)
+            self._last = card
+
     def file(self, name: str, text: str) -> None:
         with self._lock:
             self._print(Text(f"--- {one_line(name)} ---\n", "dim") + Text(neutralise(text).rstrip("\n")))
@@ -217,17 +227,30 @@ class ConsoleChat:
             self._print(reply_text(fresh))
 
     def _draw(self, message: str, old: Card | None, card: Card) -> None:
-        in_place = self._last == message and 0 < self._height < self._out.size.height
-        if old is not None and not in_place and _standing(old) == _standing(card):
+        in_place = self._in_place(message)
+        # An ended task's last message comes below, and says it all.
+        if old is not None and not in_place and (card.final or _standing(old) == _standing(card)):
             return
-        panel = Panel(card_text(card, self._zone), title=Text(one_line(card.task, 40)), title_align="left")
-        with self._above_the_prompt():
-            if in_place:
-                up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2))
-                self._out.control(Control(ControlType.CARRIAGE_RETURN, *(up * self._height)))
-            self._out.print(panel)
+        # One write: a card that is taken away and drawn again in two would flicker.
+        with self._above_the_prompt(), self._out:
+            self._erase(message if in_place else "")
+            self._panel(message)
         self._last = message if self._live else ""
-        self._height = len(self._out.render_lines(panel))
+
+    def _in_place(self, message: str) -> bool:
+        return bool(message) and self._last == message and 0 < self._height < self._out.size.height
+
+    def _erase(self, message: str) -> None:
+        if message:
+            up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2))
+            self._out.control(Control(ControlType.CARRIAGE_RETURN, *(up * self._height)))
+
+    def _panel(self, message: str) -> None:
+        if message:
+            card = self._cards[message]
+            panel = Panel(card_text(card, self._zone), title=Text(one_line(card.task, 40)), title_align="left")
+            self._out.print(panel)
+            self._height = len(self._out.render_lines(panel))
 
     def _print(self, text: Text) -> None:
         self._last = ""

@@ -39,10 +39,15 @@ THINKING = 0.7
 """Seconds the scripted model takes for an answer, so that a reader can follow."""
 RED_STYLE = "red"
 INDENT = 6
+AFTERWARDS = "What is in the bare repository now:"
+"""Below this is no conversation any more, and a picture ends."""
 
 
 def main(svg: Path | None = None) -> int:
-    """Play it; the exit code: 0 merged and green, 1 anything else. `svg`: also draw what a terminal showed into it."""
+    """Play it; the exit code: 0 merged and green, 1 anything else.
+
+    `svg`: also draw the conversation there, as a terminal of 100 columns showed it.
+    """
     if svg is None:
         return _main(Console(highlight=False))
     out = picture.terminal()
@@ -50,7 +55,9 @@ def main(svg: Path | None = None) -> int:
     shown = picture.screen(out)
     Console(highlight=False).print(shown, soft_wrap=True)
     if code == 0:
-        svg.write_text(picture.svg(shown, "threadwright demo"), encoding="utf-8")
+        conversation = shown.divide([shown.plain.index(AFTERWARDS)])[0]
+        conversation.rstrip()
+        svg.write_text(picture.svg(conversation, "threadwright demo"), encoding="utf-8")
     return code
 
 
@@ -98,9 +105,7 @@ def play(out: Console, settings: Settings, *, patience: float) -> int:
     """The conversation. Gives 0 when it ends with a merge commit whose tests are green."""
     out.print()
     repository = demoscript.make_repository(settings.forge_dir or settings.threadwright_home / "forge")
-    out.print(Text("A sample repository, acme/parcel, with a bug that one of its tests shows:", "dim"))
-    _show_git(out, repository, "log", "--oneline", "-1")
-    out.print()
+    out.print(Text("A sample repository, acme/parcel, with a bug that one of its tests shows. A person writes:", "dim"))
     try:
         with open_office(settings) as office, Workers(settings, 1), _sweeping(office):
             return _talk(out, office, repository, patience)
@@ -158,7 +163,7 @@ def _epilogue(out: Console, settings: Settings, view: TaskView | None, repositor
     if pull.get("state") != "merged":
         out.print(Text("The demo did not end with a merge. The task's last words are above.", "bold red"))
         return 1
-    out.print(Text("What is in the bare repository now:", "bold"))
+    out.print(Text(AFTERWARDS, "bold"))
     _show_git(out, repository, "log", "--oneline", "--graph", "main")
     merge = demoscript.git(repository, "rev-parse", "main").strip()
     out.print(Text(f"The tests at the merge commit {merge[:7]}, in the sandbox:", "bold"))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from bot.chat import Author, ChatRequest, DeskClosed, JournalEntry, Place, Receipt, TaskView
-from bot.commands import BadOption, Verb, Words, is_aside, parse
+from bot.commands import BadOption, Verb, Words, is_aside, is_courtesy, parse
 from graph.errors import Refused, StoreUnavailable
 from graph.values import Brief, Limits, Person, Repository
 from integrations.redaction import Redactor
@@ -129,6 +129,8 @@ class TaskDesk:
     def _words(self, request: ChatRequest, words: Words) -> Receipt:
         task = self._tasks.of_place(request.place)
         record = self._tasks.record(task) if task else {}
+        if is_courtesy(words.text) and record.get("status") not in WAKES_ANSWER:
+            return Receipt(task=task, seen=request.addressed or request.own_thread)
         if record and views.is_open(record["status"]) and not verbs.wants_new(self._tools, request.place):
             return self._to_task(request, task, record)
         if not request.addressed:

@@ -6,7 +6,8 @@
 | waiting at a question | an answer to it, or `finish` | `Command(resume={interrupt id: [...]})` |
 | waiting in `watch` | words or facts | `Command(resume={interrupt id: [...]})` |
 | waiting | other words | nothing: they stay claimed, and go in with the answer |
-| running (crashed, broken off) | anything or nothing | `Command(update=…)` when there is something, else `None` |
+| running (crashed, broken off) | words or nothing | `Command(update=…)` when there is something, else `None` |
+| running | facts for `watch` | nothing: they stay claimed, and go in when it watches |
 | over | anything | nothing to do |
 
 A resume value is kept nowhere until the node that takes it has ended: such entries count as taken only when the
@@ -53,14 +54,13 @@ def next_input(where: Standing, claimed: Sequence[Entry], brief: Brief) -> Input
         return None
     if where.new:
         update = _update(fresh)
-        return Input({"schema": SCHEMA, "brief": brief, **update}, _ids(fresh))
+        return Input({"schema": SCHEMA, "brief": brief, **update}, tuple(update.get("taken", ())))
     if isinstance(where.waits, Question):
         return _to_question(where, where.waits, fresh)
     if isinstance(where.waits, Watching):
         return _to_watch(where, fresh)
-    if fresh:
-        return Input(Command(update=_update(fresh)), _ids(fresh))
-    return Input(None)
+    update = _update(fresh)
+    return Input(Command(update=update) if update else None, tuple(update.get("taken", ())))
 
 
 def retry_input(where: Standing, record: Mapping[str, str]) -> Input | None:
@@ -117,15 +117,16 @@ def _to_watch(where: Standing, fresh: Sequence[Entry]) -> Input | None:
 
 
 def _update(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What a running task takes in: words. Facts for `watch` mean nothing before there is something to watch."""
+    """What a running task takes in: words. Facts for `watch` (an approval, say) stay claimed until it watches."""
     update: dict[str, Any] = {}
     heard = [_heard(e) for e in entries if e.kind in ("words", "answer")]
     if heard:
         update["heard"] = heard
     if any(e.kind == "finish" for e in entries):
         update["finishing"] = True
-    if entries:
-        update["taken"] = [e.id for e in entries]
+    taken = [e.id for e in entries if e.kind in ("words", "answer", "finish")]
+    if taken:
+        update["taken"] = taken
     return update
 
 

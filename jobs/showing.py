@@ -15,9 +15,23 @@ from jobs.outbox import Outbox
 from jobs.tasks import Lease, Tasks, utc
 from jobs.wording import Post
 
+DIFF_KEPT = 200_000
+"""Characters of the diff that are kept for the verb."""
+
 
 class Show:
-    def __init__(self, tasks: Tasks, outbox: Outbox, lease: Lease, now: Callable[[], float], warning: str) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        outbox: Outbox,
+        lease: Lease,
+        now: Callable[[], float],
+        warning: str,
+        diff: Callable[[TaskState], str],
+    ) -> None:
+        """`diff`: the changes of a state so far, redacted; asked for when its head has moved."""
+        self._diff = diff
+        self._head = ""
         self._tasks = tasks
         self._outbox = outbox
         self._lease = lease
@@ -36,9 +50,20 @@ class Show:
         if facts != self._facts:
             self._tasks.write(self._lease, view=facts)
             self._facts = facts
+        self._keep_diff(state)
         for notice in state.get("notices") or ():
             self._say(wording.notice(notice, state["brief"]))
         self.card("running")
+
+    def _keep_diff(self, state: TaskState) -> None:
+        """For the verb `diff`, which works without a worker and without git."""
+        head = state.get("head", "")
+        if head and head != self._head and state.get("commits"):
+            diff = self._diff(state)
+            if diff:
+                cut = diff if len(diff) <= DIFF_KEPT else diff[:DIFF_KEPT] + "\n… cut here; the branch has all of it"
+                self._tasks.write(self._lease, diff=cut)
+        self._head = head
 
     def card(self, status: str, words: str = "") -> None:
         """Edited when a step or a state changes; never for money or the clock alone."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from bot.chat import Author
-from graph.errors import StoreUnavailable
+from graph.errors import Misconfigured, StoreUnavailable
 from jobs import wording
 from jobs.outbox import Outbox
 from jobs.tasks import Entry, Tasks
@@ -35,13 +35,16 @@ class Sweeper:
         every: float,
         now: Callable[[], float] = time.time,
         janitor: Callable[[set[str]], None] | None = None,
+        restart: Callable[[], object] | None = None,
     ) -> None:
+        """`restart`: starts our own Redis when it has died. Raises StoreUnavailable, Misconfigured."""
         self._tasks = tasks
         self._outbox = outbox
         self._wake = wake
         self._every = every
         self._now = now
         self._janitor = janitor
+        self._restart = restart
         self._token = ""
         self._cleaned = now()
 
@@ -52,6 +55,16 @@ class Sweeper:
                 self.sweep()
             except StoreUnavailable:
                 log.warning("Redis does not answer; I sweep again in %g s", self._every)
+                self._bring_back()
+
+    def _bring_back(self) -> None:
+        """Nobody but us restarts a server of our own."""
+        if self._restart is None:
+            return
+        try:
+            self._restart()
+        except (StoreUnavailable, Misconfigured) as exc:
+            log.warning("Redis could not be started again: %s", exc)
 
     def sweep(self) -> int:
         """One sweep; how many tasks were woken or moved. 0 as well while another process sweeps."""

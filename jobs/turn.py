@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -34,7 +34,7 @@ from graph.errors import (
 from graph.flow import RECURSION_LIMIT, save_work
 from graph.ports import Halt, Ports
 from graph.state import SCHEMA, TaskState
-from graph.values import Brief, Final, Question, Watching
+from graph.values import Brief, Final, Question, Usage, Watching
 from jobs import showing, wording
 from jobs.heartbeat import Heartbeat
 from jobs.inputs import Standing, next_input, retry_input
@@ -45,6 +45,7 @@ from jobs.tasks import Entry, Lease, Tasks
 from jobs.timing import deadlines
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEATHS = 10
 """Turns that may begin at one checkpoint and never get further, as when a node's memory kills the worker."""
@@ -90,9 +91,11 @@ class Turn:
                 return
             try:
                 self._hold(lease)
-            except LeaseLost:
-                return
-            if not self._tasks.release(lease):
+                if not self._tasks.release(lease):
+                    return
+            except (LeaseLost, StoreUnavailable) as exc:
+                # The lease runs out by itself, and the sweeper finds the task.
+                log.warning("%s: left where it is: %s", task, type(exc).__name__)
                 return
 
     def go_down(self) -> None:
@@ -106,34 +109,35 @@ class Turn:
             timer.start()
 
     def _hold(self, lease: Lease) -> None:
-        record = self._tasks.record(lease.task)
-        entries = self._tasks.claim(lease)
-        if record.get("status") == "stopped" and record.get("keep"):
-            self._keep(lease, record)
-        if record.get("status") != "running":
-            self._not_running(lease, record, entries)
-            return
-        brief = Brief.model_validate_json(record["brief"])
-        halt = Halt()
+        halt, s = Halt(), self._crew.settings
         self._halt = halt
-        s = self._crew.settings
         with Heartbeat(self._tasks, lease, halt, every=s.beat_seconds, lease_seconds=s.lease_seconds) as beat:
-            try:
-                with self._crew.ports_for(lease, brief, halt) as ports:
-                    self._advance(lease, brief, ports, beat)
-            except (LeaseLost, StoreUnavailable):
+            record = self._tasks.record(lease.task)
+            entries = self._tasks.claim(lease)
+            if record.get("status") == "stopped" and record.get("keep"):
+                self._keep(lease, record)
+            if record.get("status") != "running":
+                self._not_running(lease, record, entries)
+                return
+            self._work(lease, Brief.model_validate_json(record["brief"]), halt, beat)
+
+    def _work(self, lease: Lease, brief: Brief, halt: Halt, beat: Heartbeat) -> None:
+        try:
+            with self._crew.ports_for(lease, brief, halt) as ports:
+                self._advance(lease, brief, ports, beat)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except Stopped:
+            if beat.lost:
                 raise LeaseLost(lease.task) from None
-            except Stopped:
-                if beat.lost:
-                    raise LeaseLost(lease.task) from None
-                if beat.stop_by:
-                    self._stop(lease, brief, beat.stop_by)
-            except ModelUnavailable as exc:
-                self._back_off(lease, brief, exc)
-            except (Refused, Misconfigured, ModelMisbehaved) as exc:
-                self._fail(lease, brief, str(exc), exc)
-            except Exception as exc:  # noqa: BLE001 - the one broad except: whatever a node raises ends here
-                self._stumble(lease, brief, exc)
+            if beat.stop_by:
+                self._stop(lease, brief, beat.stop_by)
+        except ModelUnavailable as exc:
+            self._back_off(lease, brief, exc)
+        except (Refused, Misconfigured, ModelMisbehaved) as exc:
+            self._fail(lease, brief, str(exc), exc)
+        except Exception as exc:  # noqa: BLE001 - the one broad except: whatever a node raises ends here
+            self._stumble(lease, brief, exc)
 
     def _not_running(self, lease: Lease, record: Mapping[str, str], entries: list[Entry]) -> None:
         """A stop that came when a turn had just ended, and words that came when the task had."""
@@ -147,7 +151,7 @@ class Turn:
     def _advance(self, lease: Lease, brief: Brief, ports: Ports, beat: Heartbeat) -> None:
         flow = self._crew.flow_for(lease)
         self._count_begun(flow, lease)
-        show = showing.Show(self._crew.tasks, self._crew.outbox, lease, self._crew.now, self._crew.warning)
+        show = self._new_show(lease, ports)
         while True:
             where = standing(flow, lease.task)
             entries = self._tasks.claim(lease)
@@ -178,7 +182,8 @@ class Turn:
         pausing_from: tuple[Any, ...] | None = None
         unread = {entry.id for entry in entries}
         paused = False
-        retrying = "retry" in self._tasks.record(lease.task)
+        record, answered = self._tasks.record(lease.task), -1
+        retrying, away = "retry" in record, "down_since" in record
         try:
             for state in flow.stream(
                 payload,
@@ -194,6 +199,12 @@ class Turn:
                 if retrying:
                     self._tasks.clear(lease.task, "retry", "saved")
                     retrying = False
+                calls = (state.get("spent") or Usage()).calls
+                if away and -1 < answered < calls:
+                    # The model is back: the next time it is away counts from its own beginning.
+                    self._tasks.clear(lease.task, "down_since")
+                    away = False
+                answered = calls
                 if unread and unread <= set(state.get("taken") or ()):
                     self._tasks.acknowledge(lease, len(entries))
                     unread = set()
@@ -217,14 +228,14 @@ class Turn:
         if isinstance(where.waits, Question):
             show.question(where.waits)
             self._tasks.write(lease, question=where.waits.model_dump_json())
-            self._tasks.move(lease.task, "asking", at=now, lease=lease)
             for what, at in deadlines(where.waits, now, self._crew.settings):
                 self._tasks.set_due(lease.task, what, at)
             show.card("asking", f"asking {state['brief'].requester.name}")
+            self._tasks.move(lease.task, "asking", at=now, lease=lease)
         elif isinstance(where.waits, Watching):
             show.result(state)
-            self._tasks.move(lease.task, "watching", at=now, lease=lease)
             show.card("watching")
+            self._tasks.move(lease.task, "watching", at=now, lease=lease)
         elif where.over:
             self._end(lease, state["brief"], state.get("final") or _no_final(), show)
 
@@ -238,6 +249,7 @@ class Turn:
                 lease.task, wording.final(lease.task, end, brief, ends, self._crew.warning), lease=lease
             )
         status = ENDS.get(end.kind, "failed")
+        show.card(status)
         self._tasks.move(
             lease.task,
             cast("Any", status),
@@ -246,7 +258,6 @@ class Turn:
             final=end.model_dump_json(),
             ends=str(ends + 1),
         )
-        show.card(status)
         if status == "done":
             self._clean_up(lease, brief, show.state)
         self._crew.expire(lease.task, self._crew.settings.keep_days * 86_400)
@@ -258,9 +269,8 @@ class Turn:
                 ports.workspaces.drop(lease.task, repository)
 
     def _pause(self, lease: Lease, show: showing.Show) -> None:
-        self._tasks.move(lease.task, "paused", at=self._crew.now(), lease=lease)
-        self._tasks.clear(lease.task, "pause")
         show.card("paused")
+        self._tasks.move(lease.task, "paused", at=self._crew.now(), lease=lease, pause="")
 
     # When it does not go on
 
@@ -275,7 +285,7 @@ class Turn:
         """`move`: the draft in the wrong repository is closed."""
         if "moved" not in self._tasks.record(lease.task):
             return
-        state = standing(self._crew.flow_for(lease), lease.task).state
+        state = self._known(lease)
         pull, repository = state.get("pull_request"), state.get("repository")
         if pull and repository:
             with self._crew.ports_for(lease, brief, Halt()) as ports:
@@ -284,17 +294,16 @@ class Turn:
 
     def _save(self, lease: Lease, brief: Brief) -> str:
         """Keep what is in the checkout as a commit on the branch; the commit that `retry` goes on from."""
-        flow = self._crew.flow_for(lease)
-        where = standing(flow, lease.task)
-        if not where.state.get("repository"):
+        state = self._known(lease)
+        if not state.get("repository"):
             return ""
         try:
             with self._crew.ports_for(lease, brief, Halt()) as ports:
-                sha = save_work(where.state, ports)
+                sha = save_work(state, ports)
         except (Refused, Stopped) as exc:
             self._tasks.note(lease, "not kept", reason=str(exc))
             return ""
-        if sha and sha != where.state.get("head"):
+        if sha and sha != state.get("head"):
             self._tasks.write(lease, saved=sha)
         return sha
 
@@ -319,8 +328,7 @@ class Turn:
     def _fail(self, lease: Lease, brief: Brief, reason: str, exc: BaseException) -> None:
         error = "e-" + secrets.token_hex(3)
         self._log_error(lease, error, exc)
-        flow = self._crew.flow_for(lease)
-        state = standing(flow, lease.task).state
+        state = self._known(lease)
         kept = state.get("head", "") if state.get("commits") else ""
         self._finish_badly(
             lease, brief, wording.failed(lease.task, self._crew.redact(reason), error, kept, branch_of(lease.task))
@@ -328,8 +336,7 @@ class Turn:
 
     def _stumble(self, lease: Lease, brief: Brief, exc: Exception) -> None:
         """An error that nobody foresaw: tried again, but not for ever at the same place."""
-        flow = self._crew.flow_for(lease)
-        point = checkpoint_of(flow, lease.task)
+        point = _readable(lambda: checkpoint_of(self._crew.flow_for(lease), lease.task), "unreadable")
         before, _, count = self._tasks.record(lease.task).get("failures", "").rpartition(":")
         tries = int(count or 0) + 1 if before == point else 1
         self._tasks.write(lease, failures=f"{point}:{tries}")
@@ -360,10 +367,9 @@ class Turn:
         wait = max(s.model_retry_every, exc.retry_after or 0)
         self._tasks.note(lease, "model away", reason=self._crew.redact(str(exc)), again_in=wait)
         self._tasks.set_due(lease.task, "model", now + wait)
-        self._tasks.move(lease.task, "backing off", at=now, lease=lease, down_since=str(since))
-        self._tasks.set_due(lease.task, "model", now + wait)
-        show = self._show(lease)
-        show.card("backing off", wording.model_away(since, s.model_retry_every))
+        self._show(lease).card("backing off", wording.model_away(since, s.model_retry_every))
+        # This turn did not die: many such tries at one place are no reason to give up.
+        self._tasks.move(lease.task, "backing off", at=now, lease=lease, down_since=str(since), begun="")
         return None
 
     def _finish_badly(self, lease: Lease, brief: Brief, end: Final) -> None:
@@ -372,10 +378,24 @@ class Turn:
             show.state = {"brief": brief}
         self._end(lease, brief, end, show)
 
+    def _new_show(self, lease: Lease, ports: Ports | None = None) -> showing.Show:
+        crew = self._crew
+
+        def diff(state: TaskState) -> str:
+            if ports is None:
+                return ""
+            return crew.redact(ports.workspaces.changes(state["repository"], state["base_sha"], state["head"]).diff)
+
+        return showing.Show(crew.tasks, crew.outbox, lease, crew.now, crew.warning, diff)
+
     def _show(self, lease: Lease) -> showing.Show:
-        show = showing.Show(self._crew.tasks, self._crew.outbox, lease, self._crew.now, self._crew.warning)
-        show.state = standing(self._crew.flow_for(lease), lease.task).state
+        show = self._new_show(lease)
+        show.state = self._known(lease)
         return show
+
+    def _known(self, lease: Lease) -> TaskState:
+        """The state, empty where it cannot be read: such a task must be able to end, too, and to say so."""
+        return _readable(lambda: standing(self._crew.flow_for(lease), lease.task).state, TaskState())
 
     # Entries
 
@@ -402,6 +422,17 @@ def branch_of(task: str) -> str:
 
 def config_of(task: str) -> RunnableConfig:
     return {"configurable": {"thread_id": task}, "recursion_limit": RECURSION_LIMIT}
+
+
+def _readable(look: Callable[[], T], otherwise: T) -> T:
+    """What `look` reads of a checkpoint; `otherwise` when that is one of another version, or broken."""
+    try:
+        return look()
+    except (LeaseLost, StoreUnavailable):
+        raise
+    except Exception:
+        log.exception("a checkpoint cannot be read")
+        return otherwise
 
 
 def checkpoint_of(flow: Any, task: str) -> str:

@@ -154,6 +154,7 @@ def _logs(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
 
 def _log_line(line: dict[str, Any]) -> str:
     at, kind = utc(line.pop("at")), line.pop("kind")
+    line.pop("trace", None)  # for the operator, through `events`; never in chat
     rest = " ".join(f"{key}={value}" for key, value in line.items())
     return f"{at:%H:%M:%S} {kind} {rest}".rstrip()
 
@@ -286,7 +287,15 @@ def _retry(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
 
 
 def _approve(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
-    return _about(tools, request, verb, lambda task, record: approve(tools, request, task, record, ""))
+    def then(task: str, record: dict[str, str]) -> Receipt:
+        question = json.loads(record["question"]) if record.get("question") else {}
+        if record["status"] in ("asking", "parked") and question.get("kind") == "plan":
+            # "Approve" is what the question suggests: the verb is its answer.
+            _tell(tools, request, task, "answer", ("asking", "parked"), question=question["id"], text="approve")
+            return Receipt(seen=True)
+        return approve(tools, request, task, record, "")
+
+    return _about(tools, request, verb, then)
 
 
 def approve(tools: Tools, request: ChatRequest, task: str, record: dict[str, str], sha: str) -> Receipt:

@@ -163,6 +163,7 @@ def workspaces_of(settings: Settings) -> Any:
 def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
     """Everything a worker needs, imported and built, no socket open. Raises Misconfigured when a part is missing."""
     from graph.flow import build_flow  # noqa: PLC0415
+    from graph import prompting  # noqa: PLC0415
     from graph.ports import Ports, Rules  # noqa: PLC0415
     from graph.state import STATE_TYPES  # noqa: PLC0415
     from integrations import sandbox as boxes  # noqa: PLC0415
@@ -182,6 +183,7 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     workspaces, forge = workspaces_of(settings), forge_of(settings)
     model_settings = model_settings_of(settings)
     preload()
+    prompting.preload()
 
     def flow_for(lease: Lease) -> Any:
         fence = Fence(Tasks.key(lease.task, "lease"), lease.token.encode())

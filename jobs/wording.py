@@ -119,7 +119,8 @@ def result(state: TaskState, warning: str = "") -> Post | None:
             "Review notes:\n" + "\n".join(f"- {f.severity}: {f.path} {f.text}".replace(":  ", ": ") for f in findings)
         )
     if state.get("finishing"):
-        parts.append("I wrapped up early, as asked: the plan may not be finished.")
+        missing = [step.title for step in plan.steps[state.get("step", 0) :]] if plan else []
+        parts.append("\n".join(["I wrapped up early, as asked. Not finished:", *(f"- {title}" for title in missing)]))
     parts.append("Cost: " + money(state.get("spent") or Usage(), state.get("granted") or brief.limits) + ".")
     if warning:
         parts.append(warning)

@@ -241,3 +241,25 @@ def test_a_bot_is_told_nothing_so_that_two_bots_cannot_talk(room: DeskRoom) -> N
     other = Author("slack:T1:robo", "Robo", "bot")
     receipt = room.say(other, "add retries")
     assert (receipt.task, receipt.reply, receipt.whisper, receipt.seen) == ("", "", "", False)
+
+
+@pytest.mark.parametrize("words", ["thanks", "Thank you!", "LGTM", "👍", "great, thanks a lot.", "Nice work!"])
+def test_thanks_and_praise_get_a_reaction_and_approve_nothing(room: DeskRoom, words: str) -> None:
+    task = room.say(CAT, "add retries").task
+    watching(room, task)
+    assert room.say(ANN, words).seen
+    assert heard(room, task) == []
+
+
+@pytest.mark.parametrize("words", ["thanks, also add tests", "nice, but too slow", "great idea: add retries", "ok"])
+def test_words_with_more_in_them_than_thanks_are_heard(room: DeskRoom, words: str) -> None:
+    task = room.say(CAT, "add retries").task
+    room.say(ANN, words)
+    assert [e["text"] for e in heard(room, task)] == [words]
+
+
+def test_thanks_may_be_an_answer_while_a_question_is_open(room: DeskRoom) -> None:
+    task = room.say(CAT, "add retries").task
+    asking(room, task)
+    room.say(CAT, "perfect")
+    assert [e["kind"] for e in heard(room, task)] == ["answer"]

@@ -30,6 +30,7 @@ def test_a_task_becomes_a_tested_pull_request_and_approval_marks_it_ready(house:
     assert "unittest" in result
     assert "green, exit 0" in result
     assert f"`{view.data['pull_request']['head'][:7]}`" in result
+    assert "+    return 'hello there'" in room.say("diff").reply
     room.say("approve")
     room.when(lambda v: not v.data["pull_request"]["draft"], "ready")
     assert len(room.said("result")) == 1
