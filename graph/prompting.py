@@ -35,6 +35,13 @@ def render(name: str, /, **values: Any) -> str:
     return _TEMPLATES.get_template(f"{name}.md").render(**values).strip()
 
 
+def preload() -> None:
+    """Compile every template, so that a process forked from this one has them: 3 ms of a turn's first call."""
+    for file in (resources.files("graph") / "prompts").iterdir():
+        if file.name.endswith(".md"):
+            _TEMPLATES.get_template(file.name)
+
+
 def mark_of(task: str) -> str:
     """The word in the marks around data. Nobody who writes a file knows it."""
     return "data-" + hashlib.sha256(f"threadwright mark {task}".encode()).hexdigest()[:10]

@@ -45,7 +45,7 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
         found, spent = _decide(state, ports, changes)
     except (ModelMisbehaved, ContextTooLong) as exc:
         return gives_up(state, ports, f"The review gave no result. {exc}")
-    said = [f"{f.severity}: {f.path} {f.text}"[:300] for f in found.findings]
+    said = [": ".join(filter(None, (f.severity, f.path, f.text)))[:300] for f in found.findings]
     ports.journal.note("review", findings=len(said), said=said, round=state.get("rounds", 0) + 1)
     update: Update = {"review": found, **spent}
     serious = [finding for finding in found.findings if finding.severity in ("blocker", "major")]

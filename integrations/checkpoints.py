@@ -334,6 +334,18 @@ class RedisSaver(AsyncFace):
             kept = {head.field for ns in {head.ns for head in heads} for head in _needed(heads, ns)}
             self._remove(thread, [head for head in heads if head.field not in kept])
 
+    def thin(self, thread_id: str, channel: str) -> None:
+        """Keep what `prune` keeps, and besides the first checkpoint of each value that `channel` has had."""
+        heads = sorted(self._heads(thread_id), key=lambda head: head.id)
+        kept = {head.field for ns in {head.ns for head in heads} for head in _needed(heads, ns)}
+        seen: set[object] = set()
+        for head in heads:
+            version = (head.ns, head.checkpoint["channel_versions"].get(channel))
+            if version not in seen:
+                seen.add(version)
+                kept.add(head.field)
+        self._remove(thread_id, [head for head in heads if head.field not in kept])
+
     def _remove(self, thread: str, heads: Sequence[_Head]) -> None:
         if heads:
             self._write(scripts.REMOVE, thread, [head.field for head in heads])

@@ -63,6 +63,7 @@ class GitWorkspaces:
         self._work = home / "work"
         self._quarantine = home / "quarantine"
         self._uid = workspace_uid
+        self._seen: set[tuple[Path, str]] = set()
         self._author = author
         self._prefix = branch_prefix
         self._git = GitCommand(search_path)
@@ -91,7 +92,10 @@ class GitWorkspaces:
 
     def workspace(self, task: str, repository: Repository, commit: str) -> Workspace:
         mirror = self._mirror(repository)
-        self._tree_of(mirror, commit)
+        if (mirror, commit) not in self._seen:
+            # Once a turn is enough, and each tool call asks: a mirror loses no commit, since nothing collects there.
+            self._tree_of(mirror, commit)
+            self._seen.add((mirror, commit))
         root = self._work / _checked(task)
         # 0711: the sandbox's user must be able to reach its own folder, and to list nobody else's.
         self._work.mkdir(parents=True, exist_ok=True)

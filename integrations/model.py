@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 from graph.errors import Misconfigured, ModelMisbehaved, ModelUnavailable, Stopped
 from graph.ports import Decision, Halt
 from graph.values import Role, Usage
-from integrations.modelclient import Wire, preload
+from integrations import modelclient
+from integrations.modelclient import Wire
 from integrations.modelerrors import FAILURES, Again, ForcedCallRefusedError, Refusal, Where, meaning_of
 from integrations.prices import Price, usage_of
 
@@ -257,6 +258,13 @@ class ChatModel:
             seen.append(link)
             link = link.__cause__ or link.__context__
         return None if secret and any(secret in f"{link} {link!r}" for link in seen) else exc
+
+
+def preload(decisions: Sequence[type[BaseModel]] = ()) -> None:
+    """Import and build all that a call needs, and the schemas of `decisions`: a child forked from here has them."""
+    modelclient.preload()
+    for into in decisions:
+        _tool_of(into)
 
 
 @lru_cache(maxsize=64)

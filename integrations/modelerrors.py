@@ -35,8 +35,11 @@ _TOO_LONG = re.compile(
 )
 _POLICY = re.compile(r"content_policy_violation|content_filter|content management policy", re.IGNORECASE)
 _NO_MODEL = re.compile(
-    r"model_not_found|\bmodel\b.{0,120}(?:not found|does not exist|not exist|unknown|invalid)", re.IGNORECASE
+    r"model_not_found|\binvalid model\b|\bmodel\b.{0,120}(?:not found|does not exist|not exist|unknown|invalid)",
+    re.IGNORECASE,
 )
+# LiteLLM without a database looks an unknown key up all the same, and says only this.
+_NO_KEY = re.compile(r"no connected db", re.IGNORECASE)
 _NO_MONEY = re.compile(r"insufficient_quota|billing_hard_limit|insufficient (?:funds|balance|credit)", re.IGNORECASE)
 _WORDS = 300
 
@@ -95,7 +98,7 @@ def _of_status(status: int, headers: Mapping[str, str], words: str, where: Where
         return ModelUnavailable(f"The account at {where.host} has no quota left.{said}", retry_after(headers))
     if status in _RETRIED or status >= 500:
         return Again(f"HTTP {status}", retry_after(headers))
-    if status in {401, 403}:
+    if status in {401, 403} or (status == 400 and _NO_KEY.search(words)):
         return Misconfigured(
             f"{where.host} refused the API key (HTTP {status}). Check {where.key_setting} and that the key may use "
             f'the model "{where.model}".'

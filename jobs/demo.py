@@ -43,12 +43,12 @@ AFTERWARDS = "What is in the bare repository now:"
 """Below this is no conversation any more, and a picture ends."""
 
 
-def main(svg: Path | None = None) -> int:
+def main(svg: str = "") -> int:
     """Play it; the exit code: 0 merged and green, 1 anything else.
 
-    `svg`: also draw the conversation there, as a terminal of 100 columns showed it.
+    `svg`: path of a file; also draw the conversation there, as a terminal of 100 columns showed it.
     """
-    if svg is None:
+    if not svg:
         return _main(Console(highlight=False))
     out = picture.terminal()
     code = _main(out)
@@ -57,7 +57,7 @@ def main(svg: Path | None = None) -> int:
     if code == 0:
         conversation = shown.divide([shown.plain.index(AFTERWARDS)])[0]
         conversation.rstrip()
-        svg.write_text(picture.svg(conversation, "threadwright demo"), encoding="utf-8")
+        Path(svg).write_text(picture.svg(conversation, "threadwright demo"), encoding="utf-8")
     return code
 
 
@@ -70,7 +70,7 @@ def _main(out: Console) -> int:
             out.print(Text(f"A real model answers: {settings.model} at {settings.openai_base_url}.", "bold"))
             return play(out, _demo_settings(settings, home), patience=REAL_PATIENCE)
         out.print(Text("The model in this demo is a script on loopback; everything else is real.", "bold"))
-        out.print("Redis, RQ, LangGraph, git, the sandbox, the tests and the model's client do their usual work.")
+        out.print("Redis, RQ, LangGraph, git, the sandbox and the tests do their usual work.")
         out.print("The same with a real model: OPENAI_API_KEY=… make demo")
         with ScriptedModelServer(thinking(demoscript.script())) as server:
             return play(out, _demo_settings(settings, home, server.url), patience=PATIENCE)
@@ -105,7 +105,7 @@ def play(out: Console, settings: Settings, *, patience: float) -> int:
     """The conversation. Gives 0 when it ends with a merge commit whose tests are green."""
     out.print()
     repository = demoscript.make_repository(settings.forge_dir or settings.threadwright_home / "forge")
-    out.print(Text("A sample repository, acme/parcel, with a bug that one of its tests shows. A person writes:", "dim"))
+    out.print(Text("A sample repository with a bug that one of its tests shows. A person writes:", "dim"))
     try:
         with open_office(settings) as office, Workers(settings, 1), _sweeping(office):
             return _talk(out, office, repository, patience)

@@ -6,6 +6,7 @@ import io
 import re
 
 from rich.console import Console
+from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
@@ -59,8 +60,12 @@ def _write(lines: list[str], text: str) -> None:
 
 def svg(shown: Text, title: str) -> str:
     """The screen as a picture. The fonts are the reader's own: a picture in a README may fetch none."""
+    shown = shown.copy()
+    # An element of its own, hence a place of its own: a border stays straight where the font is a little wider.
+    shown.highlight_regex(r"[│╭╮╰╯]", Style(italic=False))
     draw = Console(record=True, file=io.StringIO(), width=COLUMNS, highlight=False)
     draw.print(shown)
     made = draw.export_svg(title=title, theme=THEME, unique_id="threadwright")
     made = _REMOTE_FONT.sub("", made).replace("Fira Code, monospace", FONTS)
+    made = made.replace("<svg ", '<svg xml:space="preserve" ', 1)
     return re.sub(r"<!--.*?-->\s*", "", made, flags=re.DOTALL)

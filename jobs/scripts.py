@@ -146,11 +146,13 @@ return 1
 # KEYS: lease, journal   ARGV: token, line
 NOTE = FENCE + "redis.call('RPUSH', KEYS[2], ARGV[2]) return 1"
 
+# Effects come one after another: when the next one begins, the result of the one before is in a checkpoint.
 # KEYS: lease, effects   ARGV: token, key, what
 BEGIN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end
 local found = redis.call('HGET', KEYS[2], ARGV[2])
 if found then return found end
+redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], ARGV[2], cjson.encode({what = ARGV[3]}))
 return nil
 """

@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 DEATHS = 10
 """Turns that may begin at one checkpoint and never get further, as when a node's memory kills the worker."""
+THIN_EVERY = 64
+"""Checkpoints of one run after which superseded ones are dropped."""
 TRIES = 3
 """Turns that may raise at one checkpoint before the task has failed."""
 GRACE = 10.0
@@ -158,7 +160,7 @@ class Turn:
             record = self._tasks.record(lease.task)
             given = retry_input(where, record) or next_input(where, entries, brief)
             if given is None:
-                return self._settle(lease, where, show, entries)
+                return self._settle(flow, lease, where, show, entries)
             if self._going_down.is_set():
                 return None
             self._tasks.move(lease.task, "running", at=self._crew.now(), lease=lease)
@@ -181,7 +183,7 @@ class Turn:
         beat.watch(control)
         pausing_from: tuple[Any, ...] | None = None
         unread = {entry.id for entry in entries}
-        paused = False
+        paused, steps = False, 0
         record, answered = self._tasks.record(lease.task), -1
         retrying, away = "retry" in record, "down_since" in record
         try:
@@ -196,6 +198,9 @@ class Turn:
                 if "__interrupt__" in state:
                     continue
                 show.progress(cast("TaskState", state))
+                steps += 1
+                if steps % THIN_EVERY == 0:
+                    thin(flow, lease.task)
                 if retrying:
                     self._tasks.clear(lease.task, "retry", "saved")
                     retrying = False
@@ -220,9 +225,10 @@ class Turn:
             return not paused
         return True
 
-    def _settle(self, lease: Lease, where: Standing, show: showing.Show, entries: list[Entry]) -> None:
+    def _settle(self, flow: Any, lease: Lease, where: Standing, show: showing.Show, entries: list[Entry]) -> None:
         """The flow waits or is over: say so first, then move the status; a crash in between says nothing twice."""
         self._forget_taken(lease, where, entries)
+        thin(flow, lease.task)
         state, now = where.state, self._crew.now()
         show.progress(state)
         if isinstance(where.waits, Question):
@@ -435,6 +441,11 @@ def _readable(look: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
+def thin(flow: Any, task: str) -> None:
+    """Of the history only what a rewind could want is kept: the checkpoints at which a step was committed."""
+    flow.checkpointer.thin(task, "commits")
+
+
 def checkpoint_of(flow: Any, task: str) -> str:
     """Id of the newest checkpoint; `start` when there is none."""
     return str(flow.get_state(config_of(task)).config["configurable"].get("checkpoint_id", "start"))
@@ -493,7 +504,9 @@ def _on_signal(number: signal.Signals, then: Callable[[], None]) -> Iterator[Non
         yield
         return
     before = signal.signal(number, lambda *_: then())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         signal.signal(number, before)

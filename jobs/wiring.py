@@ -35,16 +35,20 @@ if TYPE_CHECKING:
 __all__ = ["Office", "Problem", "Workers", "crew_of", "living_workers", "open_office"]
 
 
-def redis_of(settings: Settings) -> redis.Redis:
-    """The Redis of this installation, started if it is ours and not running. Raises Misconfigured."""
+def server_of(settings: Settings) -> redisserver.Server:
+    """Which Redis this installation uses, started if it is ours and not running. Raises Misconfigured."""
     settings.threadwright_home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    server = redisserver.ensure(
+    return redisserver.ensure(
         settings.threadwright_home,
         settings.redis_url.get_secret_value(),
         search_path=settings.path,
         runtime_dir=runtime_folder(),
     )
-    client = redisserver.connect(server.url)
+
+
+def redis_of(settings: Settings) -> redis.Redis:
+    """A client of that server, which was found fit. Raises Misconfigured, StoreUnavailable."""
+    client = redisserver.connect(server_of(settings).url)
     redisserver.check(client)
     return client
 
@@ -81,6 +85,7 @@ class Office:
             every=self.settings.sweep_seconds,
             now=self.now,
             janitor=self._clean,
+            restart=lambda: server_of(self.settings),
         )
 
     def _clean(self, alive: set[str]) -> None:
@@ -162,10 +167,12 @@ def workspaces_of(settings: Settings) -> Any:
 
 def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
     """Everything a worker needs, imported and built, no socket open. Raises Misconfigured when a part is missing."""
-    from graph.flow import build_flow  # noqa: PLC0415
     from graph import prompting  # noqa: PLC0415
+    from graph.flow import build_flow  # noqa: PLC0415
     from graph.ports import Ports, Rules  # noqa: PLC0415
+    from graph.starting import Triage  # noqa: PLC0415
     from graph.state import STATE_TYPES  # noqa: PLC0415
+    from graph.values import Review  # noqa: PLC0415
     from integrations import sandbox as boxes  # noqa: PLC0415
     from integrations.checkpoints import Fence, RedisSaver, serializer  # noqa: PLC0415
     from integrations.model import ChatModel, preload  # noqa: PLC0415
@@ -182,7 +189,7 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     flow = build_flow(None)
     workspaces, forge = workspaces_of(settings), forge_of(settings)
     model_settings = model_settings_of(settings)
-    preload()
+    preload((Triage, Review))
     prompting.preload()
 
     def flow_for(lease: Lease) -> Any:

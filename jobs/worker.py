@@ -40,6 +40,9 @@ def die_with_parent(number: signal.Signals) -> None:
 class TurnWorker(Worker):
     """RQ's fork worker with our four rules."""
 
+    # Seconds between tries while Redis is away. RQ's would grow to a minute, and then tasks wait for nothing.
+    max_connection_wait_time = 2.0
+
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         parent = os.getppid()
         die_with_parent(signal.SIGKILL)
@@ -87,6 +90,8 @@ def main(settings: Settings) -> None:
         maintenance_interval=5,
         default_result_ttl=0,
     )
+    # A turn takes this signal once it can: one that comes between the fork and its handler has to wait, not kill.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         worker.work(with_scheduler=False, logging_level=None)
     except RedisError as exc:

@@ -1,4 +1,4 @@
-"""Faults on purpose: a Redis connection that kills whoever uses it, and a model that looks before it does a thing again.
+"""Faults on purpose: a Redis connection that kills whoever uses it, and a model that looks before it repeats a thing.
 
 Whoever sees the effect sends the signal. All that a turn does for good is framed by its writes to Redis, and workers of
 these tests reach Redis through a `Wiretap`: it knows each write by name and task, and the process at the other end.
@@ -186,7 +186,7 @@ class Sights:
         self._thread.join(5)
 
     def _look(self) -> None:
-        while not self._stop.wait(0.001):
+        while not self._stop.wait(0.002):
             for name, (task, true, then) in self._waiting.items():
                 if name not in self.fired and true():
                     self.fired.add(name)

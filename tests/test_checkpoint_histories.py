@@ -12,9 +12,10 @@ import pytest
 import redis as redis_client
 from checkpointing import KEY, THREAD, Config, counter, messages, put, run, stored, text
 from langchain_core.messages import RemoveMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, empty_checkpoint
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command as Resume
 from langgraph.types import Send, interrupt
 from redis.backoff import NoBackoff
@@ -339,3 +340,29 @@ async def test_a_question_is_seen_and_answered_through_either_face(redis: redis_
     assert [question.value for question in seen] == ["which?"]
     out = await build().ainvoke(Resume(resume={seen[0].id: "this"}), THREAD, durability="sync")
     assert out == {"answer": "this"} == build().get_state(THREAD).values
+
+
+def test_a_thinned_history_keeps_the_newest_checkpoint_and_the_first_of_each_value(redis: redis_client.Redis) -> None:
+    class State(TypedDict, total=False):
+        turns: int
+        commits: list[str]
+
+    def step(state: State) -> State:
+        turns = state.get("turns", 0) + 1
+        commits = state.get("commits", [])
+        return {"turns": turns, "commits": [*commits, f"c{turns}"]} if turns % 4 == 0 else {"turns": turns}
+
+    graph = StateGraph(State)
+    graph.add_node("step", step)
+    graph.add_edge(START, "step")
+    graph.add_conditional_edges("step", lambda s: END if s["turns"] == 11 else "step")
+    saver = RedisSaver(redis)
+    flow = graph.compile(checkpointer=saver)
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    flow.invoke({"turns": 0}, config, durability="sync")
+    whole = [s.values.get("turns") for s in flow.get_state_history(config)]
+    assert len(whole) > 10
+    saver.thin("t", "commits")
+    assert [s.values.get("turns") for s in flow.get_state_history(config)][:3] == [11, 8, 4]
+    assert flow.get_state(config).values == {"turns": 11, "commits": ["c4", "c8"]}
+    assert not flow.get_state(config).next

@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,8 +85,6 @@ def _serve(pipe: Connection, playbook: Playbook) -> None:
         daemon_threads = True
 
     with Server(("127.0.0.1", 0), Lean) as server:
-        import threading  # noqa: PLC0415
-
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         pipe.send(f"http://127.0.0.1:{server.server_address[1]}/v1")
         while pipe.recv() == "trace":
@@ -120,7 +119,7 @@ class ModelProcess:
 def _work(environment: dict[str, str], stamps: str) -> None:
     """The worker as it is, but for a line in the file `stamps` before each fork, and one after it in the child."""
     os.environ.update(environment)
-    from jobs import settings, worker  # noqa: PLC0415 - in the child alone
+    from jobs import settings, worker
 
     descriptor = os.open(stamps, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -163,7 +162,7 @@ def rig(playbook: Playbook, **settings: Any) -> Iterator[Rig]:
         house = House(root, workers=0, **{"openai_base_url": model.url, **timings, **settings})
         stack.callback(house.close)
         stamps = root / "stamps"
-        from jobs.settings import environment  # noqa: PLC0415 - found by the path above
+        from jobs.settings import environment
 
         process = _SPAWN.Process(target=_work, args=(environment(house.settings), str(stamps)))
         process.start()
@@ -173,12 +172,12 @@ def rig(playbook: Playbook, **settings: Any) -> Iterator[Rig]:
         yield Rig(house, model, stamps, process.pid or 0)
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+def until(true: Callable[[], bool], what: str, seconds: float = 120.0, every: float = 0.005) -> None:
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             raise TimeoutError(f"no {what} within {seconds:g} s")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 def row(name: str, seconds: Sequence[float]) -> str:
