@@ -40,11 +40,16 @@ def money(usage: Usage, limits: Limits) -> str:
     """What was spent of the cap: in dollars where prices are known, in tokens where they are not."""
     parts = []
     if usage.usd or not usage.unpriced_tokens:
-        parts.append(f"${usage.usd:.2f} of ${limits.usd:.2f}")
+        parts.append(f"{dollars(usage.usd)} of {dollars(limits.usd)}")
     if usage.unpriced_tokens:
         about = "about " if usage.estimated else ""
         parts.append(f"{about}{usage.unpriced_tokens:,} of {limits.tokens:,} tokens (price unknown)")
     return ", ".join(parts) + f", {usage.calls} of {limits.calls} model calls"
+
+
+def dollars(amount: float) -> str:
+    """Cents, and as many more digits as a small amount needs to be seen at all."""
+    return f"${amount:.2f}" if amount == 0 or amount >= 0.01 else f"${amount:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gitrepos import Files
 from rooms import Room, by_role, done, plan, write
 
 from integrations.scriptedmodel import Reply, Script
@@ -16,7 +17,7 @@ TEST = (
     "import unittest\nfrom greet import greet\n\n\n"
     "class T(unittest.TestCase):\n    def test_greets(self):\n        self.assertIn('hello', greet())\n"
 )
-TESTED = {
+TESTED: Files = {
     "greet.py": "def greet():\n    return 'hello'\n",
     "tests/__init__.py": "",
     "tests/test_greet.py": TEST,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -14,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_module
 from greetings import LOUD, TESTED, TITLE, louder, pull_of, until
 from rooms import OPERATOR, House, Room, call, done, plan, write
 
 from bot.chat import Author, ChatRequest, Receipt
-from graph.messages import illegal_order
 from integrations import redisserver
 from integrations.scriptedmodel import Reply, Request, marked_role
 from jobs.settings import Settings, environment
@@ -140,7 +139,7 @@ class Arrivals(threading.Thread):
 
     def run(self) -> None:
         # A thread of its own reads at once: a slow reader would be cut off.
-        with self._client.monitor() as monitor:
+        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call]
             self.ready.set()
             for command in monitor.listen():
                 if command["client_type"] == "lua":
@@ -242,7 +241,8 @@ def test_two_hundred_requests_of_twenty_writers_are_all_heard_once_in_order_and_
             assert looking.wait(20)
         return said
 
-    receipts = sum(all_at_once([lambda w=w: write_all(w) for w in range(WRITERS)]), [])  # type: ignore[misc]
+    said = all_at_once([lambda w=w: write_all(w) for w in range(WRITERS)])  # type: ignore[misc]
+    receipts: list[Receipt] = list(itertools.chain(*said))
     assert [receipt.started for receipt in receipts].count(True) == 1
     [room.task] = {receipt.task for receipt in receipts}
     assert all(receipt.seen for receipt in receipts)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gitrepos import Submodule, git, git_bytes
+from gitrepos import Files, Submodule, git, git_bytes
 from greetings import BROKEN, LOUD, TEST, TESTED, TITLE, alive, louder, pull_of, tool_results, until
-from rooms import House, Room, by_role, call, done, plan, write
+from rooms import Answer, House, Room, by_role, call, done, plan, write
 
 from integrations.scriptedmodel import Reply, Request, marked_role
 
@@ -27,7 +27,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("tight")
     for folder in (root, root.parent, root.parent.parent):
         folder.chmod(0o755)
-    house = House(root, test_timeout=3, command_timeout=3, sandbox_disk=64 * MIB)
+    house = House(root, test_timeout=1.5, command_timeout=3, sandbox_disk=64 * MIB)
     yield house
     house.close()
 
@@ -91,10 +91,11 @@ def test_without_tests_the_pull_request_opens_and_says_everywhere_that_nothing_w
     assert pull_of(room)["draft"]
 
 
-OLD_FAILURE = {
+OLD_FAILURE: Files = {
     **TESTED,
     "tests/test_old.py": (
-        "import unittest\n\n\nclass Old(unittest.TestCase):\n    def test_was_broken_before(self):\n        self.fail()\n"
+        "import unittest\n\n\nclass Old(unittest.TestCase):\n"
+        "    def test_was_broken_before(self):\n        self.fail()\n"
     ),
 }
 
@@ -163,6 +164,24 @@ def test_odd_file_names_can_be_worked_beside_and_are_left_alone(house: House) ->
     assert after.keys() >= {name for name in map(_raw, ODD) if name != b":(glob)*.txt"}
 
 
+def test_names_that_are_no_text_reach_the_model_and_people_without_breaking_anything(house: House) -> None:
+    # As a model would write the byte 0xFC: half of a pair that has no other half.
+    half = Answer(calls=(("read_file", '{"path": "latin-\\udcfc\\udcff.txt"}'),))
+    made = "cat latin-*.txt; printf 'on: push\\n' > .github/workflows/$(printf '\\377').yml"
+    room = house.room(
+        {**TESTED, **ODD, ".github/workflows/ci.yml": "on: push\n"},
+        by_role([half, plan(TITLE), half, call("run", command=made), write("greet.py", LOUD), done(), done()]),
+    )
+    room.start()
+    assert room.until("asking").data["question"]["kind"] == "protected"
+    room.say("yes")
+    room.until("watching")
+    results = tool_results(room)
+    assert "there is no file" in results[0]
+    assert any("exit code 0" in text and "\nbytes\n" in text for text in results)
+    assert b".github/workflows/\xff.yml" in tree(room, f"threadwright/{room.task}")
+
+
 def _raw(name: str | bytes) -> bytes:
     return name.encode() if isinstance(name, str) else name
 
@@ -174,7 +193,7 @@ def tree(room: Room, ref: str) -> dict[bytes, bytes]:
 
 
 def test_a_suite_whose_runner_is_missing_is_not_run_and_everybody_is_told(house: House) -> None:
-    files = {"greet.py": TESTED["greet.py"], "Makefile": "test:\n\tsome-runner-that-is-not-here --all\n"}
+    files: Files = {"greet.py": TESTED["greet.py"], "Makefile": "test:\n\tsome-runner-that-is-not-here --all\n"}
     room = house.room(files, louder())
     room.start()
     room.until("watching")
@@ -243,20 +262,13 @@ DAEMON = (
 
 def test_a_daemon_that_a_test_leaves_behind_does_not_outlive_the_turn(house: House) -> None:
     name = marker()
-    seen: list[int] = []
-    # While it runs it can be seen, so that "nothing is alive" means something.
     script = louder(call("run", command=f"(setsid sleep {name} &); sleep 0.5"))
-
-    def look(request: Request) -> Reply:
-        seen.extend(alive(name))
-        return script(request)
-
-    room = house.room({**TESTED, "tests/test_daemon.py": DAEMON.format(name)}, look)
+    room = house.room({**TESTED, "tests/test_daemon.py": DAEMON.format(name)}, script)
     room.start()
-    end = room.when(lambda view: bool(seen.extend(alive(name))) or view.status == "watching", "watching")
-    assert end.status == "watching"
+    # While it runs it can be seen, so that "nothing is alive" means something.
+    until(lambda: alive(name), "seen")
+    room.until("watching")
     until(lambda: not alive(name), "rid of the daemon", 5)
-    assert seen
 
 
 def test_the_look_for_processes_would_see_one_that_escaped() -> None:
@@ -270,7 +282,7 @@ def test_the_look_for_processes_would_see_one_that_escaped() -> None:
 def test_a_fork_bomb_ends_at_its_limit_and_the_machine_and_the_task_go_on(house: House) -> None:
     name = marker()
     bomb = f"bomb() {{ bomb | bomb & sleep {name}; }}; bomb; sleep 20"
-    room = house.room(TESTED, louder(call("run", command=bomb, seconds=4)))
+    room = house.room(TESTED, louder(call("run", command=bomb, seconds=2)))
     room.start()
     most = 0
 
@@ -298,7 +310,9 @@ def test_a_command_that_runs_over_its_time_is_ended_with_its_children(house: Hou
 
 def test_tests_that_do_not_end_in_time_on_the_base_are_not_run(tight: House) -> None:
     name = marker()
-    slow = TEST + f"\n    def test_slow(self):\n        import subprocess\n        subprocess.run(['sleep', '{name}'])\n"
+    slow = (
+        TEST + f"\n    def test_slow(self):\n        import subprocess\n        subprocess.run(['sleep', '{name}'])\n"
+    )
     room = tight.room({**TESTED, "tests/test_greet.py": slow}, louder())
     room.start()
     room.until("watching")
