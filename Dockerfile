@@ -1,5 +1,5 @@
 # One image, any command: `docker run … threadwright up`, `… threadwright doctor`.
-# In stock Docker no sandbox of namespaces starts: README, "When the sandbox does not start", has the line that works.
+# In stock Docker no sandbox of namespaces starts: README, "When the sandbox does not start", says what to do.
 FROM python:3.12-slim-bookworm
 
 RUN apt-get update \

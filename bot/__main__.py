@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -380,11 +379,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def demo(
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Also draw the conversation as a picture.")
-    ] = None,
-) -> None:
+def demo(svg: Annotated[str, typer.Option("--svg", metavar="FILE", help="Also draw it as a picture.")] = "") -> None:
     """One whole conversation with a scripted model, on a sample repository."""
     with _plainly():
         from jobs.demo import main as play
