@@ -348,6 +348,19 @@ def up(
             typer.echo("Stopping: running steps are kept, tasks go on at the next start.")
 
 
+@app.command()
+def down() -> None:
+    """Stop our own Redis of this data folder. Nothing is lost; the next command starts it again."""
+    from jobs.wiring import living_workers, open_office, stop_server
+
+    with _plainly():
+        settings = _settings()
+        with open_office(settings) as office:
+            if living_workers(office):
+                raise cli.BadUsage("Workers are running. Stop `threadwright up` first.")
+        typer.echo("Redis is stopped." if stop_server(settings) else "REDIS_URL is not ours to stop.")
+
+
 @app.command(hidden=True)
 def worker() -> None:
     """One worker process; `up` starts these."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from integrations.sandbox import BoxSandbox
     from jobs.turn import Crew
 
-__all__ = ["Office", "Problem", "Workers", "crew_of", "living_workers", "open_office"]
+__all__ = ["Office", "Problem", "Workers", "crew_of", "living_workers", "open_office", "stop_server"]
 
 
 def server_of(settings: Settings) -> redisserver.Server:
@@ -154,6 +154,18 @@ def sandbox_of(settings: Settings) -> BoxSandbox:
         image=settings.sandbox_image,
         process_accepted=settings.i_understand_there_is_no_sandbox,
     )
+
+
+def check_sandbox(settings: Settings) -> None:
+    """Start a box and try to break out. Raises Misconfigured with the knob that is missing, or the way that is open."""
+    from integrations import sandbox  # noqa: PLC0415
+
+    sandbox.verify(sandbox_of(settings))
+
+
+def stop_server(settings: Settings) -> bool:
+    """Stop our own Redis of this data folder, nothing lost; False when there was none to stop."""
+    return not settings.redis_url.get_secret_value() and redisserver.stop(settings.threadwright_home)
 
 
 def workspaces_of(settings: Settings) -> Any:

@@ -38,6 +38,8 @@ def as_author(person: Person) -> Author:
 
 def money(usage: Usage, limits: Limits) -> str:
     """What was spent of the cap: in dollars where prices are known, in tokens where they are not."""
+    if not usage.calls:
+        return f"nothing spent yet of {dollars(limits.usd)} or {limits.tokens:,} tokens, {limits.calls} model calls"
     parts = []
     if usage.usd or not usage.unpriced_tokens:
         parts.append(f"{dollars(usage.usd)} of {dollars(limits.usd)}")

@@ -40,8 +40,11 @@ class Workers:
         self.stop()
 
     def start(self) -> None:
-        """Raises Misconfigured when a worker could do nothing."""
+        """Raises Misconfigured, with the remedy, when a worker could do nothing: no model, no sandbox."""
+        from jobs.wiring import check_sandbox  # noqa: PLC0415 - wiring hands this class on
+
         self._settings.check_model()
+        check_sandbox(self._settings)
         self._thread.start()
 
     def stop(self) -> None:

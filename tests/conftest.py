@@ -8,7 +8,19 @@ import pytest
 import redis as redis_client
 from rooms import House
 
+from graph.errors import Misconfigured
 from integrations import redisserver
+from jobs.settings import load
+from jobs.wiring import check_sandbox
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Without a sandbox nothing here says much: stop, and name the knob that is missing. Nothing is skipped."""
+    if not hasattr(session.config, "workerinput"):
+        try:
+            check_sandbox(load())
+        except Misconfigured as exc:
+            pytest.exit(str(exc), returncode=1)
 
 
 @pytest.fixture(scope="session")

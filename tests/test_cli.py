@@ -179,7 +179,7 @@ def test_doctor_says_what_to_do() -> None:
 
 # ---- one table for help, command line and README
 
-COMMANDS = {"answer", "chat", "run", "up", "worker", "doctor", "demo"}
+COMMANDS = {"answer", "chat", "run", "up", "worker", "doctor", "demo", "down"}
 
 
 def commands() -> dict[str, Any]:

@@ -241,6 +241,16 @@ def test_up_says_what_runs_and_stops_cleanly_on_sigterm(bare_home: Path, home: H
     assert err == ""
 
 
+def test_down_stops_our_own_redis_and_the_next_command_finds_everything(bare_home: Path, home: House) -> None:
+    env = {"THREADWRIGHT_HOME": str(bare_home), "OPENAI_API_KEY": ""}
+    assert threadwright(home, "list", env=env).returncode == 0
+    assert redisserver.running(bare_home) is not None
+    down = threadwright(home, "down", env=env)
+    assert (down.returncode, down.stdout.strip()) == (0, "Redis is stopped.")
+    assert redisserver.running(bare_home) is None
+    assert threadwright(home, "list", env=env).returncode == 0
+
+
 def test_doctor_says_for_each_part_whether_it_works(home: House) -> None:
     looked = threadwright(home, "doctor")
     assert looked.returncode == 0, looked.stdout
