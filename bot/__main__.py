@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -19,9 +19,11 @@ from rich.console import Console
 
 from bot import cli
 from bot.chat import DeskClosed, Place, TaskView, Undeliverable
-from bot.commands import OPTIONS, TASK, VERBS, BadOption, Verb, VerbHelp, parse
+from bot.commands import TASK, VERBS, BadOption, Verb, VerbHelp, parse
 from bot.console import ConsoleChat
-from bot.session import Hands, Keyboard, Session, follow, home_of, me, new_place, read_pipe
+from bot.hands import Hands, watched
+from bot.invocation import Approve, AsJson, Branch, Budget, ModelName, PlanMode, Repo, WorkTime, as_called, command_name
+from bot.session import Keyboard, Session, follow, home_of, me, new_place, read_pipe
 from bot.text import neutralise, plain
 
 if TYPE_CHECKING:
@@ -39,17 +41,6 @@ app = typer.Typer(
 CHANGING = frozenset({"finish", "resume", "retry", "approve", "reject", "move"})
 """Verbs after which a worker has something to do."""
 ELSEWHERE = ("Slack", "Discord", "GitHub")
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; all else goes to stderr.")]
-Repo = Annotated[
-    str, typer.Option("--repo", metavar="PATH-or-URL", help="The repository: a path, a URL or owner/name.")
-]
-Branch = Annotated[str, typer.Option("--branch", help=OPTIONS[1].help)]
-ModelName = Annotated[str, typer.Option("--model", help=OPTIONS[2].help)]
-PlanMode = Annotated[str, typer.Option("--plan", metavar="ask|go", help=OPTIONS[3].help)]
-Budget = Annotated[str, typer.Option("--budget", metavar="USD", help=OPTIONS[4].help)]
-WorkTime = Annotated[str, typer.Option("--time", metavar="20m", help=OPTIONS[5].help)]
-Approve = Annotated[bool, typer.Option("--approve", help="Approve the result, and wait for what that promises.")]
 
 
 # Errors, in plain words
@@ -73,6 +64,7 @@ def _problems() -> tuple[type[Exception], ...]:
 
 
 def _fail(sentence: str, code: int, as_json: bool, task: str = "") -> NoReturn:
+    sentence = as_called(sentence)
     typer.echo(neutralise(plain(sentence)), err=True)
     if as_json:
         _print_json({"task": task or None, "error": sentence, "exit": code})
@@ -118,19 +110,21 @@ def _sweeping(office: Office) -> Iterator[None]:
 
 @contextmanager
 def _hands(office: Office) -> Iterator[Hands]:
-    """See to it that somebody works: a worker of ours, for as long as this command runs, when none lives."""
+    """See to it that somebody works: a worker of ours, until this command ends, once no other lives."""
     from jobs.wiring import Workers, living_workers
 
-    def alive() -> bool:
-        return living_workers(office) > 0
-
-    if alive():
-        yield Hands(alive, others=True)
-        return
-    # Not to the terminal: the conversation is there.
     path = office.settings.threadwright_home / "worker.log"
-    with path.open("ab") as log, Workers(office.settings, 1, log=log.fileno()), _sweeping(office):
-        yield Hands(alive, others=False, log=str(path))
+    # The sweeper in any case: that of others goes when they go, and only one sweeps at a time.
+    with ExitStack() as stack, _sweeping(office):
+
+        def start() -> None:
+            # Not to the terminal: the conversation is there.
+            log = stack.enter_context(path.open("ab"))
+            stack.enter_context(Workers(office.settings, 1, log=log.fileno()))
+
+        hands = Hands(lambda: living_workers(office) > 0, start, log=str(path))
+        hands.look()
+        yield hands
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -154,7 +148,7 @@ def _stay(
         drain = drainer.run_once if here else int
         code = follow(session, answers=answers, approve=approve, drain=drain, wait=hands.wait)
     except KeyboardInterrupt:
-        session.chat.say(cli.leaving_text(session.view(), workers=hands.others))
+        session.chat.say(as_called(cli.leaving_text(session.view(), workers=hands.others)))
         raise typer.Exit(128 + signal.SIGINT) from None
     except cli.CannotGoOn as exc:
         _fail(str(exc), cli.FAILED, as_json, session.task)
@@ -164,7 +158,7 @@ def _stay(
     if view is not None and not here:
         session.verb(f"status {view.id}")
     if view is not None and code == cli.QUESTION:
-        session.chat.say(cli.question_text(view))
+        session.chat.say(as_called(cli.question_text(view)))
     if as_json:
         _print_json({"task": session.task, "exit": code, **(view.data if view else {})})
     raise typer.Exit(code)
@@ -243,10 +237,10 @@ def chat(
                 except KeyboardInterrupt:
                     typer.echo()
                 if left := cli.leaving_text(session.view(), workers=hands.others):
-                    session.chat.say(left)
+                    session.chat.say(as_called(left))
 
 
-def _talk(office: Office, _hands: Hands, session: Session) -> None:
+def _talk(office: Office, hands: Hands, session: Session) -> None:
     """Lines from a person, while the drainer prints what is said to them."""
     keyboard = Keyboard(typer.echo)
     session.chat.typed = keyboard.unsent
@@ -255,8 +249,9 @@ def _talk(office: Office, _hands: Hands, session: Session) -> None:
     thread = threading.Thread(target=office.drainer(session.chat).run, args=(stop,), name="drainer", daemon=True)
     thread.start()
     try:
-        while (line := keyboard.line()) is not None and session.line(line):
-            pass
+        with watched(hands, _problems(), lambda words: session.chat.say(as_called(words))):
+            while (line := keyboard.line()) is not None and session.line(line):
+                pass
     finally:
         stop.set()
         thread.join(5)
@@ -291,7 +286,7 @@ def _obey(verb: VerbHelp, words: list[str], as_json: bool) -> None:
     """One verb from the command line: the desk answers it as it does in a chat."""
     order = cli.read_order(verb, words)
     if verb.name == "help":
-        typer.echo(plain(cli.cli_help()))
+        typer.echo(as_called(plain(cli.cli_help())))
         return
     with _office() as office:
         if verb.name == "list" and as_json:
@@ -303,19 +298,22 @@ def _obey(verb: VerbHelp, words: list[str], as_json: bool) -> None:
             _print_json(view.data)
             return
         session = _session(office, home_of(view) if view else new_place(), stderr=as_json, view=view)
+        was = cli.status_of(view)
         receipt = session.verb(order.text(view.id if view else ""))
         if as_json:
             _print_json(cli.said(verb.name, session.task, receipt))
-        _mention_idle(office, verb)
+        if verb.name in CHANGING and (receipt.seen or cli.status_of(session.view()) != was):
+            _mention_idle(office)
     if receipt.whisper:
         raise typer.Exit(cli.FAILED)
 
 
-def _mention_idle(office: Office, verb: VerbHelp) -> None:
+def _mention_idle(office: Office) -> None:
+    """What was asked for is stored, and nothing comes of it while nobody works."""
     from jobs.wiring import living_workers
 
-    if verb.name in CHANGING and not living_workers(office):
-        typer.echo("No worker is running: `threadwright up` starts them.", err=True)
+    if not living_workers(office):
+        typer.echo(as_called(cli.NO_WORKER), err=True)
 
 
 for _verb in VERBS:
@@ -328,7 +326,7 @@ for _verb in VERBS:
 @app.command()
 def up(
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Worker processes; else the setting WORKERS.")
+        int | None, typer.Option("--workers", min=0, max=64, help="Worker processes; else the setting WORKERS.")
     ] = None,
 ) -> None:
     """Start what is configured and stay: Redis if needed, workers, the sweeper, chat adapters."""
@@ -337,14 +335,15 @@ def up(
     stop = threading.Event()
     with _plainly(), _office() as office:
         count = office.settings.workers if workers is None else workers
-        with Workers(office.settings, count), _sweeping(office):
+        with Workers(office.settings, count) as crew, _sweeping(office):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             typer.echo(f"Redis answers, {count} {'worker' if count == 1 else 'workers'} and the sweeper run.")
-            typer.echo(
-                f"Not configured: {', '.join(ELSEWHERE)}. Talk to me with `threadwright chat --repo PATH-or-URL`."
-            )
-            stop.wait()
+            hint = f"Not configured: {', '.join(ELSEWHERE)}. Talk to me with `threadwright chat --repo PATH-or-URL`."
+            typer.echo(as_called(hint))
+            while not stop.wait(0.5):
+                if crew.broken:
+                    raise cli.CannotGoOn("The workers die as soon as they start; what they said stands above.")
             typer.echo("Stopping: running steps are kept, tasks go on at the next start.")
 
 
@@ -362,12 +361,12 @@ def down() -> None:
 
 
 @app.command(hidden=True)
-def worker() -> None:
+def worker(parent: Annotated[int, typer.Option(hidden=True, help="It ends with this process.")] = 0) -> None:
     """One worker process; `up` starts these."""
     with _plainly():
         from jobs.worker import main as work
 
-        work(_settings())
+        work(_settings(), parent)
 
 
 @app.command()
@@ -386,7 +385,7 @@ def doctor(as_json: AsJson = False) -> None:
             keys = ("name", "ok", "detail", "remedy", "needed")
             _print_json({"parts": [{key: getattr(part, key) for key in keys} for part in parts]})
         else:
-            typer.echo(cli.doctor_text(parts))
+            typer.echo(as_called(cli.doctor_text(parts)))
         if any(part.needed and not part.ok for part in parts):
             raise typer.Exit(cli.FAILED)
 
@@ -405,7 +404,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show ✓ shall not end in a traceback.
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="threadwright")
+    app(prog_name=command_name())
 
 
 if __name__ == "__main__":

@@ -18,8 +18,12 @@ ENDED = frozenset({"stopped", "failed", "done"})
 LOOKING = frozenset({"status", "plan", "diff", "logs", "cost"})
 """Verbs that may mean a task that has ended."""
 
-_OF_FINAL = {"done": OK, "answered": OK, "nothing to do": NOTHING, "needs you": QUESTION}
+_OF_FINAL = {"done": OK, "answered": OK, "nothing to do": NOTHING}
+"""Of a task that is done. One whose last words are "needs you" has failed: it can be retried."""
 _OF_STATUS = {"stopped": FAILED, "failed": FAILED, "done": OK, "asking": QUESTION, "parked": QUESTION}
+
+
+NO_WORKER = "No worker is running. It is stored, and happens once a worker runs: `threadwright up` starts them."
 
 
 class BadUsage(Exception):
@@ -57,6 +61,10 @@ def _promise_kept(data: Mapping[str, Any], pull: Mapping[str, Any]) -> bool:
         case "review":
             return any(approval.get("sha") == pull.get("head") for approval in data.get("approvals") or ())
     return not pull.get("draft", True)
+
+
+def status_of(view: TaskView | None) -> str:
+    return view.status if view else ""
 
 
 def asks_of(data: Mapping[str, Any]) -> tuple[Ask, ...]:

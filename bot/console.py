@@ -18,7 +18,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from bot.chat import Card, CardStep, Place, Reply, Said
-from bot.text import neutralise, one_line, plain
+from bot.text import neutralise, one_line, plain, split_block
 
 STEP_MARKS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗"}
 STEP_STYLES = {"waiting": "dim", "running": "bold", "done": "green", "failed": "red"}
@@ -188,7 +188,9 @@ class ConsoleChat:
     def say(self, markdown: str) -> None:
         """A line of the desk or of this program that is no message of a task."""
         with self._lock:
-            self._print(Text(neutralise(plain(markdown))))
+            before, block = split_block(markdown)
+            shown = plain(before) if block is None else "\n".join(filter(None, (plain(before), block)))
+            self._print(Text(neutralise(shown)))
 
     def show(self, what: RenderableType, *, above: bool = False) -> None:
         """Something that is no message. `above`: on a terminal above the card, which stays the last thing there."""
@@ -202,7 +204,9 @@ class ConsoleChat:
 
     def file(self, name: str, text: str) -> None:
         with self._lock:
-            self._print(Text(f"--- {one_line(name)} ---\n", "dim") + Text(neutralise(text).rstrip("\n")))
+            before, block = split_block(text)
+            bare = text if block is None or before else block
+            self._print(Text(f"--- {one_line(name)} ---\n", "dim") + Text(neutralise(bare).rstrip("\n")))
 
     # Inside
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
@@ -18,8 +17,6 @@ from bot.console import ConsoleChat
 PROMPT = "> "
 LOOK_EVERY = 0.2
 """Seconds between two looks at a task that is being followed."""
-START_SECONDS = 30.0
-"""How long a worker of our own may take until it works."""
 
 
 def me() -> Author:
@@ -236,28 +233,6 @@ def follow(
             drain_all(drain)
             return code
         wait()
-
-
-class Hands:
-    """Who works while a command runs: others, or a worker of our own. `wait` passes time, and sees that it starts."""
-
-    def __init__(
-        self, alive: Callable[[], bool], *, others: bool, log: str = "", within: float = START_SECONDS
-    ) -> None:
-        self.others = others
-        self._alive = alive
-        self._started = others
-        self._log = log
-        self._give_up = time.monotonic() + within
-
-    def wait(self) -> None:
-        """Raises CannotGoOn when no worker comes up within `within` seconds."""
-        time.sleep(LOOK_EVERY)
-        self._started = self._started or self._alive()
-        if not self._started and time.monotonic() > self._give_up:
-            raise CannotGoOn(
-                f"No worker could start. `threadwright doctor` and {self._log} say why. What you said is kept."
-            )
 
 
 # Lines

@@ -229,6 +229,18 @@ def one_line(text: str, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def split_block(markdown: str) -> tuple[str, str | None]:
+    """What stands before the one code block that ends a text, and the block's lines without its fence; else None.
+
+    Only a closing line without indentation counts: a changed Markdown file inside a diff has fences of its own.
+    """
+    lines = markdown.rstrip("\n").split("\n")
+    at, fence = next(((i, found) for i, line in enumerate(lines) if (found := opened(line))), (0, None))
+    if fence is None or fence.closer not in lines[at + 1 :] or lines.index(fence.closer, at + 1) != len(lines) - 1:
+        return markdown, None
+    return "\n".join(lines[:at]), "\n".join(lines[at + 1 : -1])
+
+
 _LINK = re.compile(r"(?<![!\\])\[([^\[\]\n]+)\]\(<?([^\s()<>]+)>?\)")
 _BOLD = re.compile(r"(\*\*|__)(?=\S)([^\n]{0,500}?\S)\1")
 _HEADING = re.compile(r"(?m)^#{1,6}[ ]+")

@@ -9,12 +9,12 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from graph.messages import pending, result_of
-from graph.planning import accepted, follow_up
+from graph.planning import accepted, follow_up, one_more_step
 from graph.ports import Ports
-from graph.receipts import report
+from graph.receipts import red, report
 from graph.state import TaskState
 from graph.talking import AGAIN, DRAFT, FINISH, GO_ON, STOP
-from graph.values import Answered, Final, Heard, Limits, Question
+from graph.values import Answered, Final, Heard, Limits, Question, Step
 from graph.working import Update, asks, data, granted_of, messages_of, name_of, over, question_id, stops
 
 _YES = frozenset({"approve", "approved", "yes", "y", "ok", "okay", "go", "go on", "go ahead"})
@@ -128,7 +128,19 @@ def _stuck(state: TaskState, ports: Ports, question: Question, answer: Answered)
         return _finish(state, question)
     hint = "Try again." if choice == AGAIN else answer.text.strip()
     text = f"{name_of(answer.by)} says: {hint}\n\nStill red:\n{data(state, report(state.get('checks') or []))}"
-    return {"messages": _results(state, text), "repairs": 0, "next": "implement"}
+    results = _results(state, text)
+    return {"messages": results, "repairs": 0, "next": "implement"} if results else _repair_step(state, text)
+
+
+def _repair_step(state: TaskState, said: str) -> Update:
+    """Asked before the push, where no call waits for the answer: the repair is one more step, always the same."""
+    bad = red(state.get("receipts") or [])
+    step = Step(title="fix: make the checks green", criteria=tuple(f"`{c.command.command}` is green" for c in bad))
+    plan = state["plan"]
+    if plan.steps[-1].title == step.title:
+        plan = plan.model_copy(update={"steps": plan.steps[:-1]})
+    update = one_more_step({**state, "plan": plan}, step, said)
+    return {**update, "phase": "implement", "repairs": 0, "next": "implement"}
 
 
 def _plan(state: TaskState, ports: Ports, answer: Answered) -> Update:

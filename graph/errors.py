@@ -13,7 +13,8 @@ ThreadwrightError
 │   ├── ModelUnavailable    carries `retry_after` seconds when the server named them
 │   ├── StoreUnavailable    Redis is down, full, or refuses to write
 │   └── ForgeUnavailable
-├── ModelMisbehaved         malformed answers, three in a row
+├── StoreDamaged            what was stored is not whole; trying again is of no use
+├── ModelMisbehaved         malformed answers, three in a row; or the provider would not answer
 ├── ContextTooLong          the conversation does not fit the model's window: shorten it, then call again
 ├── SandboxFailed           the box could not be opened, or died
 ├── LeaseLost               another worker owns the task now: write nothing more
@@ -22,6 +23,8 @@ ThreadwrightError
 """
 
 from __future__ import annotations
+
+from graph.values import Usage
 
 
 class ThreadwrightError(Exception):
@@ -62,6 +65,9 @@ class Unavailable(ThreadwrightError):
 
 
 class ModelUnavailable(Unavailable):
+    usage: Usage = Usage()
+    """Of the answers that came before, in the same `decide`; so in the other errors of the model."""
+
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -75,12 +81,16 @@ class ForgeUnavailable(Unavailable):
     pass
 
 
-class ModelMisbehaved(ThreadwrightError):
+class StoreDamaged(ThreadwrightError):
     pass
+
+
+class ModelMisbehaved(ThreadwrightError):
+    usage: Usage = Usage()
 
 
 class ContextTooLong(ThreadwrightError):
-    pass
+    usage: Usage = Usage()
 
 
 class SandboxFailed(ThreadwrightError):

@@ -33,7 +33,7 @@ _ROUTES: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "plan", "implement", "check", "ask", "publish", "watch", END),
     "check": ("implement", "review", "publish", "ask", END),
     "review": ("implement", "publish", "plan", "ask", END),
-    "publish": ("watch", "plan", END),
+    "publish": ("watch", "plan", "ask", END),
     "watch": ("watch", "plan", "ask", "publish", END),
 }
 

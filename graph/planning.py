@@ -13,7 +13,7 @@ from graph.prompting import render
 from graph.state import TaskState
 from graph.talking import budget_question, talk
 from graph.tools import Answer, AskPerson, ProposePlan
-from graph.values import Choice, Final, Notice, Plan, Question
+from graph.values import Choice, Final, Notice, Plan, Question, Step
 from graph.working import (
     Update,
     announced,
@@ -80,6 +80,14 @@ def accepted(state: TaskState, text: str) -> Update:
 
 def step_words(plan_: Plan, step: int) -> str:
     return render("step", number=step + 1, total=len(plan_.steps), step=plan_.steps[step])
+
+
+def one_more_step(state: TaskState, step: Step, said: str = "") -> Update:
+    """A step after the planned ones, announced, after what was `said` about it."""
+    plan = state["plan"]
+    longer = Plan(title=plan.title, summary=plan.summary, steps=(*plan.steps, step), assumptions=plan.assumptions)
+    words = "\n\n".join(filter(None, (said, step_words(longer, len(plan.steps)))))
+    return {"plan": longer, "step": len(plan.steps), "messages": [announced(state, words)]}
 
 
 def asked(state: TaskState, ports: Ports, call: dict[str, Any], said: AskPerson) -> Update:

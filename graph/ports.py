@@ -70,7 +70,10 @@ class Model(Protocol):
     def decide(
         self, role: Role, messages: Sequence[BaseMessage], into: type[Decision], *, model: str = ""
     ) -> tuple[Decision, Usage]:
-        """A structured answer. A malformed one goes back with the error, at most three times: then ModelMisbehaved."""
+        """A structured answer. A malformed one goes back with the error, at most three times: then ModelMisbehaved.
+
+        Raises that at once when the provider refuses to answer. What it raises carries the `usage` so far.
+        """
         ...
 
 

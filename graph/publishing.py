@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
@@ -11,8 +13,9 @@ from graph.ports import Ports
 from graph.prompting import render
 from graph.receipts import line_of, not_run, old_failures, red
 from graph.state import TaskState
+from graph.talking import AGAIN, DRAFT, STOP
 from graph.values import Approval, Choice, Event, Final, Heard, Notice, PullRequest, Question, Review, Watching
-from graph.working import Update, branch_of, commits_of, over, question_id, repository_of, taken_in
+from graph.working import Update, asks, branch_of, commits_of, name_of, over, question_id, repository_of, taken_in
 
 
 def publish(state: TaskState, runtime: Runtime[Ports]) -> Update:
@@ -30,8 +33,7 @@ def publish(state: TaskState, runtime: Runtime[Ports]) -> Update:
     checks = state.get("receipts") or []
     branch = branch_of(state["brief"].id)
     if red(checks) and not state.get("finishing"):
-        text = f"The checks are red, so I opened no pull request. `{branch}` was not pushed. `finish` opens a draft."
-        return over(Final(kind="needs you", text=text))
+        return asks(state, ports, _red_question(state))
     repository = repository_of(state)
     try:
         ports.workspaces.push(repository, state["head"], branch)
@@ -48,6 +50,14 @@ def publish(state: TaskState, runtime: Runtime[Ports]) -> Update:
     changes = ports.workspaces.changes(repository, state["base_sha"], state["head"])
     stat = f"{changes.files} {'file' if changes.files == 1 else 'files'}, +{changes.added} −{changes.removed}"
     return {**unread, "pull_request": pull, "diffstat": stat, "next": "watch"}
+
+
+def _red_question(state: TaskState) -> Question:
+    first = line_of(red(state.get("receipts") or [])[0])
+    ask = "What shall I do? A hint counts as an answer too."
+    text = f"The checks are red, so I pushed nothing and opened no pull request. {first}\n{ask}"
+    choice = Choice(question=ask, suggestions=(AGAIN, DRAFT, STOP))
+    return Question(id=question_id(state), kind="stuck", text=text, choices=(choice,), back="implement")
 
 
 def _unread(state: TaskState) -> Update:
@@ -84,7 +94,10 @@ def _body(state: TaskState, ports: Ports) -> str:
 
 
 def watch(state: TaskState, runtime: Runtime[Ports]) -> Update:
-    """Wait for what people and the forge say about the pull request. Approvals count for its head alone."""
+    """Wait for what people and the forge say about the pull request. Approvals count for its head alone.
+
+    Where it ends the task, `taken` lacks what had no effect: words of the same batch, and all that comes after the end.
+    """
     pull = state.get("pull_request")
     if state.get("heard"):
         return follow_up(state)
@@ -94,23 +107,48 @@ def watch(state: TaskState, runtime: Runtime[Ports]) -> Update:
     ports = runtime.context
     now: TaskState = {**state, "notices": [], "heard": []}
     update: Update = {"next": "watch"}
-    for event in events:
-        happened = _happened(now, ports, event)
+    taken: list[str] = []
+    for index, event in enumerate(events):
+        if now.get("final"):
+            break
+        against = _against(events, index, pull.head)
+        happened = _void(now, ports, event, against) if against else _happened(now, ports, event)
         update = {**update, **happened}
         now = {**now, **happened}  # type: ignore[typeddict-item]
+        taken.append(event.id)
         ports.journal.note("event", what=event.kind, sha=event.sha, id=event.id)
-    update |= {"taken": [event.id for event in events], "notices": now["notices"], "heard": now["heard"]}
+    update |= {"taken": taken, "notices": now["notices"], "heard": now["heard"]}
     if update.get("final"):
-        return update
+        # No model will read these words: who hands out the entries sees that they are left, and says so.
+        unread = {item.id for item in now["heard"]}
+        return {**update, "taken": [id_ for id_ in taken if id_ not in unread], "heard": [], "question": None}
     if now["heard"]:
         # A question about the reasons is answered by these words too.
         return {**update, **follow_up(now), "question": None}
     return update
 
 
+def _against(events: Sequence[Event], index: int, head: str) -> Event | None:
+    """What speaks against an approval in its own batch: any rejection, or that the same person takes it back later."""
+    event = events[index]
+    if event.kind != "approved":
+        return None
+    for other in events[index + 1 :]:
+        if other.kind == "revoked" and other.by and other.by == event.by and (other.sha or head) == event.sha:
+            return other
+    return next((other for other in events if other.kind == "rejected"), None)
+
+
+def _void(state: TaskState, ports: Ports, event: Event, against: Event) -> Update:
+    """An approval that does not count. A turn that died may have acted on it all the same: the forge knows."""
+    update = _looked(state, ports)
+    if against.kind == "revoked" or update.get("final"):
+        return update
+    text = f"{name_of(against.by)} rejected the result at the same time, so the approval of `{event.sha[:7]}` is void."
+    return {**update, **_told(state, event, text)}
+
+
 def _happened(state: TaskState, ports: Ports, event: Event) -> Update:
-    if state.get("final"):
-        return {}
     match event.kind:
         case "approved":
             return _approved(state, ports, event)
@@ -144,16 +182,15 @@ def _approved(state: TaskState, ports: Ports, event: Event) -> Update:
     if event.by is None or event.sha != pull.head:
         text = f"That approval was for `{event.sha[:7]}`, which is not the head any more. It is `{pull.head[:7]}` now."
         return _told(state, event, text)
-    approvals = [a for a in state.get("approvals") or [] if (a.by.id, a.sha) != (event.by.id, event.sha)]
-    approvals.append(Approval(sha=event.sha, by=event.by, at=ports.now()))
-    update: Update = {"approvals": approvals}
+    others = [a for a in state.get("approvals") or [] if (a.by.id, a.sha) != (event.by.id, event.sha)]
+    update: Update = {}
     try:
         ports.forge.approve(repository, pull.number, event.sha, event.by)
-        if brief.on_approval == "ready":
-            pull = ports.forge.ready(repository, pull.number)
-        elif brief.on_approval == "merge":
-            # A forge merges no draft.
-            ports.forge.ready(repository, pull.number)
+        update["approvals"] = [*others, Approval(sha=event.sha, by=event.by, at=ports.now())]
+        if brief.on_approval != "review":
+            # Also before a merge: a forge merges no draft.
+            pull = update["pull_request"] = ports.forge.ready(repository, pull.number)
+        if brief.on_approval == "merge":
             pull = ports.forge.merge(repository, pull.number, event.sha, pull.title)
     except MergeRefused as exc:
         verb = "merge" if brief.on_approval == "merge" else "approve"
@@ -176,11 +213,9 @@ def _revoked(state: TaskState, ports: Ports, event: Event) -> Update:
     if event.by is None:
         return {}
     by, sha = event.by, event.sha or pull.head
-    kept = [a for a in state.get("approvals") or [] if (a.by.id, a.sha) != (by.id, sha)]
-    if len(kept) == len(state.get("approvals") or []):
-        return {}
+    # Also one that is not in the state: a turn that died may have given it to the forge.
     ports.forge.revoke(repository_of(state), pull.number, sha, by)
-    return {"approvals": kept}
+    return {"approvals": [a for a in state.get("approvals") or [] if (a.by.id, a.sha) != (by.id, sha)]}
 
 
 def _why(state: TaskState) -> Update:

@@ -6,23 +6,21 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 
 from graph.errors import ContextTooLong, ModelMisbehaved
-from graph.planning import follow_up, step_words
+from graph.planning import follow_up, one_more_step
 from graph.ports import Changes, Ports
 from graph.prompting import clipped, render, system
 from graph.receipts import line_of
 from graph.state import TaskState
 from graph.talking import budget_question
-from graph.values import Finding, Plan, Review, Step
+from graph.values import Finding, Review, Step, Usage
 from graph.working import (
     Update,
-    announced,
     asks,
     data,
     gives_up,
     name_of,
-    note_call,
+    paid,
     repository_of,
-    spend,
 )
 
 DIFFS = (120_000, 30_000)
@@ -42,12 +40,13 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
         return asks(state, ports, question)
     changes = ports.workspaces.changes(repository_of(state), state["base_sha"], state["head"])
     try:
-        found, spent = _decide(state, ports, changes)
+        found, usage = _decide(state, ports, changes)
     except (ModelMisbehaved, ContextTooLong) as exc:
-        return gives_up(state, ports, f"The review gave no result. {exc}")
+        words = f"The review gave no result. {exc}"
+        return {**paid(state, ports, "review", exc.usage), **gives_up(state, ports, words)}
     said = [": ".join(filter(None, (f.severity, f.path, f.text)))[:300] for f in found.findings]
     ports.journal.note("review", findings=len(said), said=said, round=state.get("rounds", 0) + 1)
-    update: Update = {"review": found, **spent}
+    update: Update = {"review": found, **paid(state, ports, "review", usage)}
     serious = [finding for finding in found.findings if finding.severity in ("blocker", "major")]
     rounds = state.get("rounds", 0)
     if not serious or rounds >= ports.rules.rounds:
@@ -55,17 +54,19 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
     return {**update, **_back(state, serious), "rounds": rounds + 1, "repairs": 0, "next": "implement"}
 
 
-def _decide(state: TaskState, ports: Ports, changes: Changes) -> tuple[Review, Update]:
+def _decide(state: TaskState, ports: Ports, changes: Changes) -> tuple[Review, Usage]:
+    """The review and what it took, tries with a longer diff included; so does the `usage` of what is raised."""
+    spent = Usage()
     for limit in DIFFS:
         said = [SystemMessage(system("review")), HumanMessage(_words(state, changes, limit))]
         try:
             found, usage = ports.model.decide("review", said, Review, model=state["brief"].model)
-        except ContextTooLong:
-            if limit == DIFFS[-1]:
+        except (ModelMisbehaved, ContextTooLong) as exc:
+            spent = exc.usage = spent + exc.usage
+            if isinstance(exc, ModelMisbehaved) or limit == DIFFS[-1]:
                 raise
             continue
-        note_call(ports, "review", usage)
-        return found, {"spent": spend(state, usage)}
+        return found, spent + usage
     raise AssertionError(DIFFS)
 
 
@@ -86,11 +87,8 @@ def _words(state: TaskState, changes: Changes, limit: int) -> str:
 
 
 def _back(state: TaskState, serious: list[Finding]) -> Update:
-    plan = state["plan"]
-    step = Step(title="fix: address review findings", criteria=tuple(_line(finding) for finding in serious))
-    longer = Plan(title=plan.title, summary=plan.summary, steps=(*plan.steps, step), assumptions=plan.assumptions)
-    words = announced(state, step_words(longer, len(plan.steps)))
-    return {"plan": longer, "step": len(plan.steps), "messages": [words]}
+    criteria = tuple(_line(finding) for finding in serious)
+    return one_more_step(state, Step(title="fix: address review findings", criteria=criteria))
 
 
 def _line(finding: Finding) -> str:

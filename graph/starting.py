@@ -16,7 +16,7 @@ from graph.receipts import line_of
 from graph.running import run_all
 from graph.state import TaskState
 from graph.values import CheckResult, Choice, Command, Final, Question, Repository
-from graph.working import Update, announced, asks, data, gives_up, name_of, note_call, over, question_id, seconds, spend
+from graph.working import Update, announced, asks, data, gives_up, name_of, over, paid, question_id, seconds, spend
 
 GUIDANCE = 16_000
 """Bytes of an AGENTS.md that are read."""
@@ -44,9 +44,8 @@ def triage(state: TaskState, runtime: Runtime[Ports]) -> Update:
             "triage", [SystemMessage(system("triage")), HumanMessage(words)], Triage, model=brief.model
         )
     except (ModelMisbehaved, ContextTooLong) as exc:
-        return {**begun, **gives_up(state, ports, str(exc))}
-    note_call(ports, "triage", usage)
-    begun |= {"spent": spend(state, usage), "title": decision.title.strip()}
+        return {**begun, **paid(state, ports, "triage", exc.usage), **gives_up(state, ports, str(exc))}
+    begun |= {**paid(state, ports, "triage", usage), "title": decision.title.strip()}
     if decision.kind == "reaction":
         return {**begun, **over(Final(kind="answered", text=""))}
     if decision.kind == "question" and decision.reply.strip():

@@ -102,6 +102,12 @@ def note_call(ports: Ports, role: str, usage: Usage) -> None:
     )
 
 
+def paid(state: TaskState, ports: Ports, role: str, usage: Usage) -> Update:
+    """Model calls noted and counted, also those that gave nothing usable."""
+    note_call(ports, role, usage)
+    return {"spent": spend(state, usage)}
+
+
 def note_command(ports: Ports, outcome: Outcome) -> None:
     ports.journal.note(
         "command",

@@ -26,7 +26,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from graph.errors import LeaseLost, StoreUnavailable
+from graph.errors import LeaseLost, StoreDamaged, StoreUnavailable
 from integrations import checkpoint_scripts as scripts
 from integrations.checkpoint_async import AsyncFace
 from integrations.checkpoint_values import (
@@ -244,7 +244,7 @@ class RedisSaver(AsyncFace):
         raw_id, frame, writes, logs, flat = answer
         objects = dict(zip(flat[::2], flat[1::2], strict=True))
         if not all(objects.values()):
-            raise StoreUnavailable(f"A checkpoint of {thread} is damaged: a value is not in Redis.")
+            raise StoreDamaged(f"A checkpoint of {thread} is damaged: a value is not in Redis.")
         found_id = raw_id.decode()
         reader = FrameReader(frame)
         parent, bare, metadata, named = self._codec.unpack(reader.body)

@@ -6,6 +6,7 @@ tree policy before its objects reach the mirror.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -177,9 +178,10 @@ class GitWorkspaces:
         for folder in (self._work, self._quarantine):
             for path in folder.iterdir() if folder.exists() else ():
                 task = path.name.removesuffix(".lock")
-                if task not in keep and path.lstat().st_mtime < time.time() - older_than:
-                    _remove(path)
-                    gone.add(task)
+                with contextlib.suppress(FileNotFoundError):  # its task has just removed it
+                    if task not in keep and path.lstat().st_mtime < time.time() - older_than:
+                        _remove(path)
+                        gone.add(task)
         for mirror in self._mirrors.glob("*.git"):
             names = self._git.run(mirror, "for-each-ref", "--format=%(refname)", f"{_REFS}/").text.split("\n")
             tasks = {name.split("/")[2] for name in names if name} - set(keep)

@@ -17,10 +17,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ValidationError
 
-from graph.errors import Misconfigured, ModelMisbehaved, ModelUnavailable, Stopped
+from graph.errors import ContextTooLong, Misconfigured, ModelMisbehaved, ModelUnavailable, Stopped
 from graph.ports import Decision, Halt
 from graph.values import Role, Usage
 from integrations import modelclient
+from integrations.modelanswers import refusal_in, refused
 from integrations.modelclient import Wire
 from integrations.modelerrors import FAILURES, Again, ForcedCallRefusedError, Refusal, Where, meaning_of
 from integrations.prices import Price, usage_of
@@ -29,6 +30,7 @@ __all__ = ["ChatModel", "ModelSettings", "Price", "preload"]
 
 _LONGEST_PAUSE = 20.0
 _COMPLAINTS = 10
+_WORDS = 300
 _CHANCE = random.SystemRandom()
 
 
@@ -122,15 +124,21 @@ class ChatModel:
         name, tool = self._name(role, model), _tool_of(into)
         said, spent, complaint = list(messages), Usage(), ""
         for _ in range(self._settings.malformed + 1):
-            reply, usage = self._forced(role, name, said, tool)
+            try:
+                reply, usage = self._forced(role, name, said, tool)
+            except (ModelUnavailable, ContextTooLong) as exc:
+                exc.usage = spent
+                raise
             spent += usage
             value, complaint = _read(reply, into)
             if value is not None:
                 return value, spent
+            if refusal := refusal_in(reply):
+                # The same words would be refused again, and each time costs.
+                raise _misbehaved(f'The model "{name}" would not answer: {_in_short(refusal)}', spent)
             said += _sent_back(reply, complaint)
-        raise ModelMisbehaved(
-            f'The model "{name}" gave {self._settings.malformed + 1} malformed answers in a row. The last: {complaint}'
-        )
+        count = self._settings.malformed + 1
+        raise _misbehaved(f'The model "{name}" gave {count} malformed answers in a row. The last: {complaint}', spent)
 
     def abort(self) -> None:
         """End the call in flight, if any, with Stopped; so ends every later one."""
@@ -179,7 +187,7 @@ class ChatModel:
                 if isinstance(meaning, ForcedCallRefusedError) and options.get("tool_choice", "auto") == "auto":
                     meaning = Misconfigured(f'{self._settings.host} refused the tools for the model "{name}".')
                 if isinstance(meaning, Refusal):
-                    reply = AIMessage(meaning.text)
+                    reply = refused(meaning.text)
                     break
                 if isinstance(meaning, Exception):
                     raise meaning from self._clean(exc)
@@ -290,6 +298,17 @@ def _read(reply: AIMessage, into: type[Decision]) -> tuple[Decision | None, str]
             lines = [f"{'.'.join(map(str, error['loc'])) or 'arguments'}: {error['msg']}" for error in errors]
             complaint = "The arguments do not fit the schema. " + "; ".join(lines[:_COMPLAINTS])
     return None, complaint
+
+
+def _misbehaved(words: str, spent: Usage) -> ModelMisbehaved:
+    error = ModelMisbehaved(words)
+    error.usage = spent
+    return error
+
+
+def _in_short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
 
 
 def _sent_back(reply: AIMessage, complaint: str) -> list[BaseMessage]:

@@ -17,6 +17,7 @@ WITHHELD = "(The provider withheld this answer: its content filter objected.)"
 # Providers refuse a request whose history names a function otherwise, so one odd name would end the conversation.
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _NAME_LENGTH = 64
+_REFUSED = "refused"
 
 
 class OddAnswerError(Exception):
@@ -56,9 +57,11 @@ def message_of(body: object) -> AIMessage:
         raise OddAnswerError("a completion without a message")
     finish = choice.get("finish_reason")
     calls, invalid = _calls(message)
-    text = _text(message.get("content")) or _text(message.get("refusal"))
-    if not text and not calls and not invalid and finish == "content_filter":
-        text = WITHHELD
+    refusal = _text(message.get("refusal"))
+    text = _text(message.get("content")) or refusal
+    if not refusal and finish == "content_filter":
+        refusal = WITHHELD
+        text = text or ("" if calls or invalid else WITHHELD)
     model = body.get("model")
     return AIMessage(
         content=text,
@@ -69,8 +72,19 @@ def message_of(body: object) -> AIMessage:
         response_metadata={
             "model_name": model if isinstance(model, str) else "",
             "finish_reason": finish if isinstance(finish, str) else "",
+            **({_REFUSED: refusal} if refusal else {}),
         },
     )
+
+
+def refused(text: str) -> AIMessage:
+    """An answer that stands for a refusal by the provider."""
+    return AIMessage(text, response_metadata={_REFUSED: text})
+
+
+def refusal_in(message: AIMessage) -> str:
+    """What the provider, its filter or the model said against answering, whatever else is in the message; or empty."""
+    return str(message.response_metadata.get(_REFUSED, ""))
 
 
 def _text(content: object) -> str:

@@ -75,7 +75,10 @@ def connect(url: str, *, timeout: float = 5.0, retries: int = 4) -> redis.Redis:
             protocol=2,
         )
     except ValueError as exc:
-        raise Misconfigured(f"REDIS_URL is not a Redis URL (redis://, rediss:// or unix://): {exc}") from exc
+        # Not the exception's words: they quote the URL, and with it the password.
+        raise Misconfigured(
+            "REDIS_URL is not a Redis URL (redis://, rediss:// or unix://; a password's special characters as %XX)."
+        ) from exc
 
 
 @contextlib.contextmanager
@@ -361,6 +364,8 @@ def _answers(url: str) -> bool:
     try:
         with client:
             return bool(client.ping())
+    except exceptions.ResponseError:
+        return True  # it answers, if only to say that its disk is full
     except (exceptions.ConnectionError, exceptions.TimeoutError):  # Loading is a ConnectionError, too.
         return False
 
@@ -389,8 +394,11 @@ def _wait(condition: Callable[[], bool], deadline: float, complaint: str) -> Non
 
 def _write(path: Path, text: str) -> None:
     fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
+    try:
+        fresh.write_text(text)
+        fresh.replace(path)
+    except OSError as exc:
+        raise StoreUnavailable(f"I cannot write {path}: {exc.strerror}.") from exc
 
 
 def _tail(path: Path) -> str:

@@ -258,7 +258,7 @@ def choose(
         if program is None:
             raise Misconfigured(f"The sandbox driver is {driver}, but there is no {driver} on the PATH: install it.")
         if not image:
-            raise Misconfigured(f"The sandbox driver is {driver}: name the image that boxes are made of (SANDBOX_IMAGE).")
+            raise Misconfigured(f"The sandbox driver is {driver}: name the image of the boxes (SANDBOX_IMAGE).")
         return BoxSandbox(Containers(limits, program, image, unprivileged_uid, state_dir, driver), state_dir, halt)
     if driver == "process":
         if not process_accepted:

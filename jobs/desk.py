@@ -18,7 +18,7 @@ from bot.commands import BadOption, Verb, Words, is_aside, is_courtesy, parse
 from graph.errors import Refused, StoreUnavailable
 from graph.values import Brief, Limits, Person, Repository
 from integrations.redaction import Redactor
-from jobs import policy, verbs, views
+from jobs import places, policy, requests, steering, verbs, views
 from jobs.outbox import Outbox, message_of
 from jobs.settings import Settings
 from jobs.statuses import Status
@@ -88,7 +88,7 @@ class TaskDesk:
         return receipt
 
     def may(self, author: Author, what: str, task: str = "") -> bool:
-        return isinstance(verbs.ruling(self._tools, author, what, task), policy.Yes)
+        return isinstance(requests.ruling(self._tools, author, what, task), policy.Yes)
 
     def task(self, task: str) -> TaskView | None:
         return self._read(lambda: views.view_of(self._tasks, task))
@@ -131,7 +131,7 @@ class TaskDesk:
         record = self._tasks.record(task) if task else {}
         if is_courtesy(words.text) and record.get("status") not in WAKES_ANSWER:
             return Receipt(task=task, seen=request.addressed or request.own_thread)
-        if record and views.is_open(record["status"]) and not verbs.wants_new(self._tools, request.place):
+        if record and views.is_open(record["status"]) and not places.wants_new(self._tools, request.place):
             return self._to_task(request, task, record)
         if not request.addressed:
             return Receipt()
@@ -157,7 +157,7 @@ class TaskDesk:
             "repository": repository.name if repository else "",
             "message": request.message,
         }
-        fresh = verbs.wants_new(tools, request.place)
+        fresh = places.wants_new(tools, request.place)
         taken = self._tasks.create(task, record, request.place, events_of(request), at=now, retake=fresh)
         if not taken.fresh:
             # Somebody was quicker: the same event again, or another task of this place.
@@ -165,8 +165,8 @@ class TaskDesk:
             if known.get("message") == request.message or not views.is_open(known.get("status", "")):
                 return Receipt(task=taken.task, seen=True)
             return self._to_task(request, taken.task, known)
-        verbs.no_longer_new(tools, request.place)
-        verbs.show_first_card(tools, brief, now)
+        places.no_longer_new(tools, request.place)
+        places.show_first_card(tools, brief, now)
         tools.wake(task)
         return Receipt(task=task, seen=True, started=True)
 
@@ -200,7 +200,7 @@ class TaskDesk:
         earlier = Brief.model_validate_json(before["brief"]).repository if before.get("brief") else None
         candidates = [
             (words.chosen.repo, "named in the message", allow),
-            (verbs.channel_repository(self._tools, request.place), "the default of this channel", True),
+            (places.channel_repository(self._tools, request.place), "the default of this channel", True),
             (self._settings.default_repository, "the setting DEFAULT_REPOSITORY", True),
         ]
         if not candidates[0][0] and earlier:
@@ -217,14 +217,14 @@ class TaskDesk:
         """Told once a day, privately; bots are told nothing at all."""
         if request.author.standing == "bot":
             return Receipt()
-        return Receipt(whisper=reason if verbs.first_time(self._tools, f"{request.author.id}|{reason}") else "")
+        return Receipt(whisper=reason if requests.first_time(self._tools, f"{request.author.id}|{reason}") else "")
 
     # Words for a task that is under way
 
     def _to_task(self, request: ChatRequest, task: str, record: dict[str, str]) -> Receipt:
         if not (request.addressed or request.replies_to_question or request.own_thread):
             return Receipt()
-        if verbs.is_muted(self._tools, request.place) and not request.addressed:
+        if places.is_muted(self._tools, request.place) and not request.addressed:
             return Receipt()
         match policy.may_start(request.author):
             case policy.No(reason):
@@ -237,7 +237,8 @@ class TaskDesk:
             text=request.text,
             message=request.message,
         )
-        if record["status"] in WAKES_ANSWER and record.get("question"):
+        # `open`: it has been asked, and the turn is about to say so in the status.
+        if record.get("question") and (record["status"] in WAKES_ANSWER or record.get("open")):
             return self._answer(request, task, json.loads(record["question"]), entry)
         taken = self._tasks.tell(task, entry, events_of(request), wakes=WAKES_FACT, at=self._tools.now())
         if taken.wake:
@@ -246,11 +247,11 @@ class TaskDesk:
 
     def _answer(self, request: ChatRequest, task: str, question: dict[str, object], entry: Entry) -> Receipt:
         if question.get("kind") == "protected":
-            match verbs.ruling(self._tools, request.author, "protected", task):
+            match requests.ruling(self._tools, request.author, "protected", task):
                 case policy.No(reason):
                     return Receipt(whisper=reason)
         answer = replace(
-            entry, kind="answer", question=str(question["id"]), text=verbs.spelled_out(request.text, question)
+            entry, kind="answer", question=str(question["id"]), text=steering.spelled_out(request.text, question)
         )
         taken = self._tasks.tell(task, answer, events_of(request), wakes=WAKES_ANSWER, at=self._tools.now())
         if taken.wake:
@@ -259,6 +260,8 @@ class TaskDesk:
 
     def _edit(self, request: ChatRequest) -> Receipt:
         """Words not read yet are replaced; words that were read get a correction."""
+        if is_aside(request.text) or is_courtesy(request.text) or (request.mentions_others and not request.addressed):
+            return Receipt()
         task = self._tasks.of_place(request.place)
         record = self._tasks.record(task) if task else {}
         if not record or not views.is_open(record["status"]):
@@ -272,7 +275,7 @@ class TaskDesk:
         task, key = message_of(self._tasks, request.place, request.target)
         if not task:
             return Receipt()
-        return verbs.reaction(self._tools, request, task, key)
+        return steering.reaction(self._tools, request, task, key)
 
 
 def events_of(request: ChatRequest) -> list[str]:

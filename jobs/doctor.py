@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graph.errors import StoreUnavailable, ThreadwrightError
 from jobs import wiring
 from jobs.queue import living_workers
-from jobs.settings import Settings
+from jobs.settings import Settings, without_password
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_GIT = (2, 38)
@@ -43,7 +43,7 @@ def _python(_: Settings) -> list[Part]:
 
 
 def _git(settings: Settings) -> list[Part]:
-    binary = shutil.which("git", path=settings.path)
+    binary = shutil.which("git", path=wiring.git_path(settings))
     if binary is None:
         return [Part("git", False, "not on the PATH", "Install git 2.38 or newer.")]
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout.strip()
@@ -95,19 +95,20 @@ def _model(settings: Settings) -> list[Part]:
     import httpx  # noqa: PLC0415 - only here; comes with the model's client
 
     url = settings.openai_base_url.rstrip("/")
+    shown = without_password(url)
     key = settings.openai_api_key.get_secret_value()
     if not key:
         return [Part("Model", False, "no key", "Set OPENAI_API_KEY (any text for a server that wants none).")]
     try:
         answer = httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
     except httpx.HTTPError as exc:
-        return [Part("Model", False, f"{url}: {type(exc).__name__}", "Look at OPENAI_BASE_URL and the network.")]
+        return [Part("Model", False, f"{shown}: {type(exc).__name__}", "Look at OPENAI_BASE_URL and the network.")]
     if answer.status_code in (401, 403):
-        return [Part("Model", False, f"{url}: the key is not accepted", "Set another OPENAI_API_KEY.")]
+        return [Part("Model", False, f"{shown}: the key is not accepted", "Set another OPENAI_API_KEY.")]
     names = _model_names(answer)
     wanted = {settings.model_of(role) for role in ("triage", "plan", "implement", "review")}
     missing = sorted(wanted - names) if names else []
-    detail = f"{url}, {', '.join(sorted(wanted))}"
+    detail = f"{shown}, {', '.join(sorted(wanted))}"
     if missing:
         return [Part("Model", False, f"{detail}: the server does not list {', '.join(missing)}", "Set MODEL.")]
     priced = all(any(name.startswith(p) for p in settings.model_prices) for name in wanted)

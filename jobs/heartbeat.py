@@ -11,7 +11,7 @@ from langgraph.runtime import RunControl
 
 from graph.errors import LeaseLost, StoreUnavailable
 from graph.ports import Halt
-from jobs.tasks import Lease, Tasks
+from jobs.tasks import Beat, Lease, Tasks
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Heartbeat:
 
     def _run(self) -> None:
         seen = time.monotonic()
-        while not self._done.wait(self._every):
+        # The first look is at once: a stop may have come while nobody had the task.
+        while True:
             try:
                 beat = self._tasks.beat(self._lease)
             except LeaseLost:
@@ -57,15 +58,19 @@ class Heartbeat:
                 # Until the lease has run out for certain, Redis may come back and find it ours still.
                 if time.monotonic() - seen > self._lease_seconds:
                     return self._lose("Redis is away for longer than the lease")
-                continue
-            seen = time.monotonic()
-            self.pausing = beat.pause
-            if beat.stop and not self.stop_by:
-                self.stop_by = beat.stop
-                self._halt.set(beat.stop)
-            elif beat.words and self._control is not None:
-                self._control.request_drain("words")
-        return None
+            else:
+                seen = time.monotonic()
+                self._obey(beat)
+            if self._done.wait(self._every):
+                return None
+
+    def _obey(self, beat: Beat) -> None:
+        self.pausing = beat.pause
+        if beat.stop and not self.stop_by:
+            self.stop_by = beat.stop
+            self._halt.set(beat.stop)
+        elif beat.words and self._control is not None:
+            self._control.request_drain("words")
 
     def _lose(self, why: str) -> None:
         log.warning("%s: gave the task up: %s", self._lease.task, why)

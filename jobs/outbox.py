@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,9 @@ from integrations.redisserver import translated
 from jobs.tasks import Lease, Tasks
 from jobs.wording import Post
 
-DRAIN_LEASE_MS = 5_000
+DRAIN_LEASE_SECONDS = 5.0
+NO_SUCH_KEY = -2
+"""Redis' answer to PTTL; -1: the key has no end."""
 EDIT_SECONDS = 1.0
 """A card is edited at most this often; what happens in between is folded into the next edit."""
 
@@ -67,6 +70,8 @@ class Outbox:
         answer = self._tasks.script("post", keys, [token, post.key, dump_reply(post.reply), task])
         if answer is None:
             raise LeaseLost(task)
+        if answer:
+            age_with_record(self._tasks, task, "outbox")
         return bool(answer)
 
     def amend(self, task: str, post: Post, *, lease: Lease | None = None) -> bool:
@@ -76,6 +81,8 @@ class Outbox:
         answer = self._tasks.script("amend", keys, [token, post.key, dump_reply(post.reply), task])
         if answer is None:
             raise LeaseLost(task)
+        if answer:
+            age_with_record(self._tasks, task, "outbox")
         return bool(answer)
 
     def said(self, task: str, key: str) -> Reply | None:
@@ -95,6 +102,20 @@ class Outbox:
             raise LeaseLost(task)
 
 
+def age_with_record(tasks: Tasks, task: str, part: str) -> None:
+    """A key written after its task's expiry was set has no end of its own: it gets the record's."""
+    with translated():
+        left = tasks.redis.pttl(tasks.key(task))
+        if left > 0:
+            tasks.redis.pexpire(tasks.key(task, part), left)
+        elif left == NO_SUCH_KEY:
+            tasks.redis.delete(tasks.key(task, part))
+
+
+class _Lost(Exception):
+    """Another process drains now."""
+
+
 class Drainer:
     """The posting end, for one platform and workspace."""
 
@@ -104,6 +125,7 @@ class Drainer:
         chat: Chat,
         *,
         edit_seconds: float = EDIT_SECONDS,
+        lease_seconds: float = DRAIN_LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tasks = tasks
@@ -115,17 +137,22 @@ class Drainer:
         self._edited: dict[str, float] = {}
         self._not_before = 0.0
         self._token = ""
+        self._lease_seconds = lease_seconds
+        self._holding = threading.Lock()
 
     def run(self, stop: threading.Event, *, idle: float = 0.2) -> None:
         """Drain until `stop` is set; a store that is away is waited for."""
-        while not stop.is_set():
-            try:
-                busy = self.run_once()
-            except StoreUnavailable:
-                busy = 0
-            if not busy:
-                stop.wait(idle)
-        self.let_go()
+        try:
+            with self._renewed():
+                while not stop.is_set():
+                    try:
+                        busy = self.run_once()
+                    except StoreUnavailable:
+                        busy = 0
+                    if not busy:
+                        stop.wait(idle)
+        finally:
+            self.let_go()
 
     def run_once(self) -> int:
         """Post what is due now; how many posts and edits were made. 0 as well while another process drains."""
@@ -133,19 +160,50 @@ class Drainer:
             return 0
         try:
             return self._replies() + self._cards()
+        except _Lost:
+            return 0
         except TryLater as exc:
             self._not_before = self._clock() + exc.after
             return 0
 
     def let_go(self) -> None:
-        if self._token:
-            self._tasks.script("drop", [f"tw:drain:{self._stream}"], [self._token])
-            self._token = ""
+        with self._holding:
+            if self._token:
+                self._tasks.script("drop", [f"tw:drain:{self._stream}"], [self._token])
+                self._token = ""
 
     def _hold(self) -> bool:
-        token = self._tasks.script("hold", [f"tw:drain:{self._stream}", "tw:fence"], [self._token, DRAIN_LEASE_MS])
-        self._token = token.decode() if token else ""
-        return bool(token)
+        with self._holding:
+            args = [self._token, int(self._lease_seconds * 1000)]
+            token = self._tasks.script("hold", [f"tw:drain:{self._stream}", "tw:fence"], args)
+            self._token = token.decode() if token else ""
+            return bool(token)
+
+    def _keep(self) -> None:
+        """Before everything that others would see twice. Raises _Lost."""
+        if not self._hold():
+            raise _Lost
+
+    @contextmanager
+    def _renewed(self) -> Iterator[None]:
+        """Renew the lease beside the work, so that a slow post does not outlast it."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(self._lease_seconds / 3):
+                try:
+                    if self._token:
+                        self._hold()
+                except StoreUnavailable:
+                    continue  # the next post looks whether the lease is still ours
+
+        thread = threading.Thread(target=renew, name="drain-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _replies(self) -> int:
         done = 0
@@ -156,11 +214,11 @@ class Drainer:
             if raw is None:
                 return done
             self._deliver(json.loads(raw))
+            # Whoever holds the lease now may have delivered it as well, and an equal item may be in the queue anew.
+            self._keep()
             with translated():
                 self._redis.lrem(queue, 1, raw)
             done += 1
-            if not self._hold():
-                return done
 
     def _deliver(self, item: dict[str, Any]) -> None:
         task, key, place = item["task"], item["key"], place_of(item["place"])
@@ -173,6 +231,7 @@ class Drainer:
             return
         # The card comes first in a thread, whoever is quicker.
         self._card(task, item["place"])
+        self._keep()
         try:
             if known:
                 self._chat.edit(place, known.decode(), load_reply(raw))
@@ -200,8 +259,13 @@ class Drainer:
             due = self._redis.sismember(f"tw:cards:{self._stream}", member)
             raw = self._redis.hget(self._tasks.key(task), "card")
             known = self._redis.hget(self._tasks.key(task, "posted"), f"{place}|card")
-        if not due or raw is None:
+        if not due:
             return 0
+        if raw is None:
+            with translated():
+                self._redis.srem(f"tw:cards:{self._stream}", member)
+            return 0
+        self._keep()
         try:
             if known:
                 self._chat.edit(place_of(place), known.decode(), load_card(raw))
@@ -220,11 +284,13 @@ class Drainer:
             pipe.hset(self._tasks.key(task, "posted"), field, message)
             pipe.hset("tw:messages:" + self._stream, message, f"{task}|{field.rpartition('|')[2]}")
             pipe.execute()
+        age_with_record(self._tasks, task, "posted")
 
     def _undeliverable(self, task: str, place: str, why: str) -> None:
         """Kept, told in the log and shown by `status`: nothing is dropped silently."""
         with translated():
-            self._redis.hset(self._tasks.key(task), "undeliverable", f"{place}: {why}")
+            if self._redis.exists(self._tasks.key(task)):
+                self._redis.hset(self._tasks.key(task), "undeliverable", f"{place}: {why}")
 
 
 def message_of(tasks: Tasks, place: Place, message: str) -> tuple[str, str]:

@@ -33,24 +33,67 @@ redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 return {ARGV[1], 1}
 """
 
-# KEYS: record, inbox, lease, seen..., active   ARGV: entry, seen ttl, now, id, statuses that wake...
-TELL = """
-for i = 4, #KEYS - 1 do
+# Who leaves `asking` leaves its deadlines behind: they are those of a question that has its answer.
+LEAVE_ASKING = "redis.call('ZREM', KEYS[4], ARGV[4] .. '|answer', ARGV[4] .. '|remind', ARGV[4] .. '|park')\n"
+
+# An ended task is woken, too: its next turn tells the person that the words came too late.
+# KEYS: record, inbox, lease, due, seen..., active   ARGV: entry, seen ttl, now, id, statuses that wake...
+TELL = (
+    """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return {0, 0} end
+for i = 5, #KEYS - 1 do
   if redis.call('EXISTS', KEYS[i]) == 1 then return {0, 0} end
 end
-for i = 4, #KEYS - 1 do redis.call('SET', KEYS[i], ARGV[4], 'EX', ARGV[2]) end
+for i = 5, #KEYS - 1 do redis.call('SET', KEYS[i], ARGV[4], 'EX', ARGV[2]) end
 redis.call('RPUSH', KEYS[2], ARGV[1])
-local status = redis.call('HGET', KEYS[1], 'status')
 for i = 5, #ARGV do
   if ARGV[i] == status and status ~= 'running' then
     redis.call('HSET', KEYS[1], 'status', 'running', 'since', ARGV[3])
     redis.call('SADD', KEYS[#KEYS], ARGV[4])
+    """
+    + LEAVE_ASKING
+    + """
     status = 'running'
   end
 end
+local over = status == 'stopped' or status == 'failed' or status == 'done'
 local wake = 0
-if status == 'running' and redis.call('EXISTS', KEYS[3]) == 0 then wake = 1 end
+if (status == 'running' or over) and redis.call('EXISTS', KEYS[3]) == 0 then wake = 1 end
 return {1, wake}
+"""
+)
+
+# KEYS: record, active, parts...   ARGV: now, id, legal statuses, retry
+REOPEN = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status or not string.find('|' .. ARGV[3] .. '|', '|' .. status .. '|', 1, true) then return 0 end
+redis.call('HDEL', KEYS[1], 'stop', 'pause', 'paused_by', 'failures', 'begun', 'keep', 'final')
+redis.call('HSET', KEYS[1], 'status', 'running', 'since', ARGV[1])
+if ARGV[4] ~= '' then
+  redis.call('HDEL', KEYS[1], 'down_since')
+  redis.call('HSET', KEYS[1], 'retry', '1')
+end
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('PERSIST', KEYS[1])
+for i = 3, #KEYS do redis.call('PERSIST', KEYS[i]) end
+return 1
+"""
+
+# KEYS: record, parts...   ARGV: seconds, ended statuses
+EXPIRE = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status or not string.find('|' .. ARGV[2] .. '|', '|' .. status .. '|', 1, true) then return 0 end
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
+return 1
+"""
+
+# Never makes a record: one without a status would be neither there nor gone.
+# KEYS: record   ARGV: field, value...
+FLAG = """
+if redis.call('HEXISTS', KEYS[1], 'status') == 0 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+return 1
 """
 
 # Claimed words may change as well while no turn is at them.
@@ -131,7 +174,8 @@ local status = redis.call('HGET', KEYS[2], 'status')
 if not status then return 0 end
 if not string.find('|' .. ARGV[5] .. '|', '|' .. status .. '|', 1, true) then return 0 end
 redis.call('HSET', KEYS[2], 'status', ARGV[2], 'since', ARGV[3], unpack(ARGV, 7))
-if string.find('|' .. ARGV[6] .. '|', '|' .. ARGV[2] .. '|', 1, true) then
+local over = string.find('|' .. ARGV[6] .. '|', '|' .. ARGV[2] .. '|', 1, true)
+if over and redis.call('HEXISTS', KEYS[2], 'keep') == 0 then
   redis.call('SREM', KEYS[3], ARGV[4])
 else
   redis.call('SADD', KEYS[3], ARGV[4])
@@ -159,18 +203,6 @@ return nil
 
 # KEYS: lease, effects   ARGV: token, key, json
 END = FENCE + "redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) return 1"
-
-# KEYS: record, place   ARGV: id, place key
-ADD_PLACE = """
-local places = cjson.decode(redis.call('HGET', KEYS[1], 'places') or '[]')
-for _, place in ipairs(places) do
-  if place == ARGV[2] then return 0 end
-end
-table.insert(places, ARGV[2])
-redis.call('HSET', KEYS[1], 'places', cjson.encode(places))
-redis.call('RPUSH', KEYS[2], ARGV[1])
-return 1
-"""
 
 # A post enters the outbox once per key, for every place of the task.
 # KEYS: lease, outbox, record   ARGV: token or '' (nobody may hold it then, or anybody: '*'), key, json, id
@@ -248,7 +280,9 @@ ALL = {
     "note": NOTE,
     "begin": BEGIN,
     "end": END,
-    "add_place": ADD_PLACE,
+    "reopen": REOPEN,
+    "expire": EXPIRE,
+    "flag": FLAG,
     "post": POST,
     "card": CARD,
 }

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from graph.errors import Misconfigured
 
@@ -27,6 +28,10 @@ PROTECTED = (
     ".gitattributes",
     ".lfsconfig",
 )
+
+
+MOST_WORKERS = 64
+"""Each takes some 140 MB."""
 
 
 def _words(value: object) -> object:
@@ -81,7 +86,9 @@ class Settings(BaseSettings):
         description='Prices per million tokens, as JSON: `{"gpt-5": {"input": 1.25, "cached": 0.125, "output": 10}}`. '
         "A model without one counts in tokens.",
     )
-    model_timeout: float = Field(default=300, gt=0, description="Seconds until one model call counts as hung.")
+    model_timeout: float = Field(
+        default=120, gt=0, description="Seconds until one model call counts as hung. A slow model needs more."
+    )
     model_patience: float = Field(
         default=120, gt=0, description="Seconds of failed tries until the task waits without a worker."
     )
@@ -129,7 +136,7 @@ class Settings(BaseSettings):
     sandbox_processes: int = Field(default=512, gt=0, description="Processes in the sandbox.")
     sandbox_disk: int = Field(default=2 << 30, gt=0, description="Bytes a task's workspace may take.")
 
-    workers: int = Field(default=2, ge=0, description="Worker processes of `threadwright up`.")
+    workers: int = Field(default=2, ge=0, le=MOST_WORKERS, description="Worker processes of `threadwright up`.")
     lease_seconds: float = Field(default=15, gt=0, description="How long a dead worker keeps its task.")
     beat_seconds: float = Field(default=0.5, gt=0, description="How often a worker looks for a stop and new words.")
     sweep_seconds: float = Field(default=5, gt=0, description="How often the sweeper looks for tasks nobody works on.")
@@ -153,6 +160,13 @@ class Settings(BaseSettings):
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError) as exc:
             raise ValueError("not a time zone name such as Europe/Berlin") from exc
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if not re.match(r"https?://[^/\s]+", value):
+            raise ValueError("not an address such as https://api.openai.com/v1")
         return value
 
     @field_validator("threadwright_home", "forge_dir")
@@ -180,6 +194,11 @@ def load() -> Settings:
     """Read the environment. Raises Misconfigured that names every wrong setting."""
     try:
         return Settings()
+    except SettingsError as exc:
+        # A value that has to be JSON and is not.
+        name = re.search(r'field "(\w+)"', str(exc))
+        which = name[1].upper() if name else "One of them"
+        raise Misconfigured(f"These settings are wrong: {which}: not readable as JSON") from None
     except ValidationError as exc:
         wrong = [f"{'.'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in exc.errors()]
         raise Misconfigured("These settings are wrong: " + "; ".join(wrong)) from None
@@ -209,6 +228,11 @@ def markdown_table() -> str:
         default = _shown_default(name, info.get_default(call_default_factory=False))
         rows.append(f"| `{name.upper()}` | {default} | {info.description} |")
     return "\n".join(rows)
+
+
+def without_password(url: str) -> str:
+    """For people: an address without what stands before its `@`."""
+    return re.sub(r"//[^/@\s]*@", "//", url)
 
 
 def _shown_default(name: str, value: object) -> str:

@@ -31,10 +31,6 @@ ENDED: frozenset[Status] = frozenset({"stopped", "failed", "done"})
 """No longer the open task of its place."""
 
 
-def may_move(old: Status, new: Status) -> bool:
-    return new in MOVES[old]
-
-
 def sources(new: Status) -> tuple[Status, ...]:
     """The statuses from which `new` is legal."""
     return tuple(old for old in STATUSES if new in MOVES[old])

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 
 from bot.chat import Author
-from graph.errors import Misconfigured, StoreUnavailable
+from graph.errors import Misconfigured, StoreUnavailable, ThreadwrightError
 from jobs import wording
 from jobs.outbox import Outbox
+from jobs.steering import card_words
 from jobs.tasks import Entry, Tasks
-from jobs.verbs import card_words
 
 CLEAN_EVERY = 3_600.0
 """Seconds."""
@@ -81,7 +81,7 @@ class Sweeper:
     def _revive(self, task: str) -> int:
         """`running` without anybody, or a stop that nobody has carried out."""
         record = self._tasks.record(task)
-        needs = record.get("status") == "running" or "stop" in record
+        needs = record.get("status") == "running" or "stop" in record or "keep" in record
         if not needs or self._tasks.held(task):
             return 0
         self._wake(task)
@@ -104,14 +104,14 @@ class Sweeper:
         return False
 
     def _remind(self, task: str, record: dict[str, str]) -> bool:
-        if record.get("status") == "asking" and record.get("question"):
+        if record.get("status") == "asking" and _clarifies(record):
             author = Author(record.get("requester", ""), record.get("requester_name", ""))
             self._outbox.say(task, wording.reminder(json.loads(record["question"]), author), anyone=True)
         return True
 
     def _answer(self, task: str, record: dict[str, str]) -> bool:
         """Nobody answered in time: go on with the stated assumptions."""
-        if record.get("status") != "asking" or not record.get("question"):
+        if record.get("status") != "asking" or not _clarifies(record):
             return True
         question = json.loads(record["question"])
         entry = Entry(id=f"timer-{question['id']}", kind="answer", question=question["id"])
@@ -134,6 +134,18 @@ class Sweeper:
             return
         self._cleaned = self._now()
         self._tasks.forget_gone()
-        if self._janitor is not None:
-            known = self._tasks.newest(-1)
+        if self._janitor is None:
+            return
+        known = self._tasks.newest(-1)
+        try:
             self._janitor({task for task in known if self._tasks.record(task).get("status") != "done"})
+        except (OSError, ThreadwrightError) as exc:
+            if isinstance(exc, StoreUnavailable):
+                raise
+            # Tidying up must not end the sweeping.
+            log.warning("I could not tidy up: %s", exc)
+
+
+def _clarifies(record: dict[str, str]) -> bool:
+    """Whether the open question is one that an assumption may answer."""
+    return bool(record.get("question")) and json.loads(record["question"]).get("kind") == "clarify"

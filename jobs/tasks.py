@@ -27,8 +27,8 @@ from jobs.statuses import ENDED, Status, sources
 SEEN_SECONDS = 7 * 86_400
 """How long an event id is remembered: longer than any platform redelivers."""
 
-PARTS = ("", "inbox", "claimed", "journal", "effects", "posted", "outbox")
-"""The keys of a task besides its lease."""
+PARTS = ("inbox", "claimed", "journal", "effects", "posted", "outbox")
+"""The keys of a task besides its record and its lease."""
 
 ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
@@ -118,10 +118,15 @@ class Tasks:
 
     def tell(self, task: str, entry: Entry, events: Iterable[str], *, wakes: Iterable[Status], at: float) -> Taken:
         """Put an entry into the inbox, once. A task in one of the statuses `wakes` goes back to running."""
-        keys = [self.key(task), self.key(task, "inbox"), self.key(task, "lease"), *(f"tw:seen:{e}" for e in events)]
-        keys.append("tw:active")
+        keys = [self.key(task), self.key(task, "inbox"), self.key(task, "lease"), "tw:due"]
+        keys += [*(f"tw:seen:{e}" for e in events), "tw:active"]
         fresh, wake = self.script("tell", keys, [entry.dump(), SEEN_SECONDS, at, task, *wakes])
         return Taken(task, bool(fresh), bool(wake))
+
+    def reopen(self, task: str, sources: Iterable[Status], *, at: float, retry: bool = False) -> bool:
+        """A person goes on with a task that ended or waits, whoever is at it now. False: it is in no such status."""
+        keys = [self.key(task), "tw:active", *(self.key(task, part) for part in PARTS)]
+        return bool(self.script("reopen", keys, [at, task, "|".join(sources), "1" if retry else ""]))
 
     def replace_words(self, task: str, message: str, text: str | None) -> bool:
         """Replace (None: remove) words that no turn has claimed yet. False: they have been read."""
@@ -233,10 +238,6 @@ class Tasks:
             raw = self.redis.lindex(f"tw:place:{place.key}", -1)
         return raw.decode() if raw else ""
 
-    def add_place(self, task: str, place: Place) -> None:
-        """Tie another place to a task (a card posted elsewhere, a thread opened for it)."""
-        self.script("add_place", [self.key(task), f"tw:place:{place.key}"], [task, place.key])
-
     def newest(self, count: int = 50) -> list[str]:
         """Ids, newest first; all of them when `count` is -1."""
         with translated():
@@ -250,19 +251,26 @@ class Tasks:
         with translated():
             return bool(self.redis.exists(self.key(task, "lease")))
 
-    def waiting_words(self, task: str) -> int:
-        with translated():
-            return int(self.redis.llen(self.key(task, "inbox")) + self.redis.llen(self.key(task, "claimed")))
-
     # Flags and deadlines
 
+    def flag(self, task: str, **fields: str) -> bool:
+        """Fields that anybody may set on a task that is there. False: it is gone."""
+        flat = [item for pair in fields.items() for item in pair]
+        return bool(self.script("flag", [self.key(task)], flat))
+
     def ask_to_stop(self, task: str, by: str) -> None:
-        with translated():
-            self.redis.hset(self.key(task), "stop", by or "somebody")
+        self.flag(task, stop=by or "somebody")
 
     def ask_to_pause(self, task: str, by: str) -> None:
+        self.flag(task, pause="1", paused_by=by)
+
+    def kept(self, task: str) -> None:
+        """The work of a stopped task is on its branch: nothing is to be done for it any more."""
         with translated():
-            self.redis.hset(self.key(task), mapping={"pause": "1", "paused_by": by})
+            pipe = self.redis.pipeline()
+            pipe.hdel(self.key(task), "keep", "stop")
+            pipe.srem("tw:active", task)
+            pipe.execute()
 
     def clear(self, task: str, *fields: str) -> None:
         with translated():
@@ -270,12 +278,20 @@ class Tasks:
 
     def mark_moved(self, task: str) -> None:
         """It goes on in another repository: whoever stops it closes its draft."""
-        with translated():
-            self.redis.hset(self.key(task), "moved", "1")
+        self.flag(task, moved="1")
 
     def set_due(self, task: str, what: str, at: float) -> None:
         with translated():
             self.redis.zadd("tw:due", {f"{task}|{what}": at})
+
+    def set_deadlines(self, task: str, deadlines: Iterable[tuple[str, float]]) -> None:
+        """The deadlines of the open question, in place of those of an earlier one."""
+        with translated():
+            pipe = self.redis.pipeline()
+            pipe.zrem("tw:due", *(f"{task}|{what}" for what in ("answer", "remind", "park")))
+            for what, at in deadlines:
+                pipe.zadd("tw:due", {f"{task}|{what}": at})
+            pipe.execute()
 
     def due(self, now: float) -> list[tuple[str, str]]:
         with translated():
@@ -287,21 +303,10 @@ class Tasks:
         with translated():
             self.redis.zrem("tw:due", f"{task}|{what}")
 
-    def expire(self, task: str, seconds: int) -> None:
-        """The task is over: its keys go after `seconds`."""
-        with translated():
-            pipe = self.redis.pipeline(transaction=False)
-            for part in PARTS:
-                pipe.expire(self.key(task, part), seconds)
-            pipe.execute()
-
-    def persist(self, task: str) -> None:
-        """It goes on after all: its keys stay."""
-        with translated():
-            pipe = self.redis.pipeline(transaction=False)
-            for part in PARTS:
-                pipe.persist(self.key(task, part))
-            pipe.execute()
+    def expire(self, task: str, seconds: int) -> bool:
+        """The task is over: its keys go after `seconds`. False: it is not over (any more), and they stay."""
+        keys = [self.key(task), *(self.key(task, part) for part in PARTS)]
+        return bool(self.script("expire", keys, [seconds, "|".join(ENDED)]))
 
     def forget_gone(self) -> None:
         """Drop what still names tasks whose record has expired."""

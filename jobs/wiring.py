@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import redis
 
 from bot.chat import Chat, Desk
+from graph.errors import Misconfigured
 from graph.errors import ThreadwrightError as Problem
 from integrations import redisserver
+from integrations.gitcommand import SEARCH_PATH
 from integrations.localforge import LocalForge
 from integrations.redaction import Redactor
 from jobs import queue as queueing
@@ -30,14 +34,18 @@ if TYPE_CHECKING:
     from graph.ports import Box, Halt, Ports, Workspace
     from graph.values import Brief
     from integrations.sandbox import BoxSandbox
-    from jobs.turn import Crew
+    from jobs.crew import Crew
 
 __all__ = ["Office", "Problem", "Workers", "crew_of", "living_workers", "open_office", "stop_server"]
 
 
 def server_of(settings: Settings) -> redisserver.Server:
     """Which Redis this installation uses, started if it is ours and not running. Raises Misconfigured."""
-    settings.threadwright_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        settings.threadwright_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        home = settings.threadwright_home
+        raise Misconfigured(f"THREADWRIGHT_HOME: I cannot make the folder {home}: {exc.strerror}.") from exc
     return redisserver.ensure(
         settings.threadwright_home,
         settings.redis_url.get_secret_value(),
@@ -54,12 +62,19 @@ def redis_of(settings: Settings) -> redis.Redis:
 
 
 def forge_of(settings: Settings) -> LocalForge:
-    return LocalForge(settings.forge_dir)
+    return LocalForge(settings.forge_dir, search_path=git_path(settings))
+
+
+def git_path(settings: Settings) -> str:
+    """Where git is looked for: the operator's PATH first."""
+    return f"{settings.path}:{SEARCH_PATH}"
 
 
 def redactor_of(settings: Settings) -> Redactor:
-    secrets = (settings.openai_api_key, settings.redis_url)
-    return Redactor([s.get_secret_value() for s in secrets if s.get_secret_value()])
+    urls = (settings.redis_url.get_secret_value(), settings.openai_base_url)
+    passwords = [unquote(password) for url in urls for password in re.findall(r"//[^/@\s]*?:([^/@\s]+)@", url)]
+    whole = [settings.openai_api_key.get_secret_value(), settings.redis_url.get_secret_value()]
+    return Redactor([secret for secret in (*whole, *passwords) if secret])
 
 
 @dataclass(frozen=True)
@@ -174,7 +189,12 @@ def workspaces_of(settings: Settings) -> Any:
     from integrations.git import GitWorkspaces  # noqa: PLC0415
 
     uid = settings.sandbox_uid if os.geteuid() == 0 else None
-    return GitWorkspaces(settings.threadwright_home, protected=settings.protected_paths, workspace_uid=uid)
+    return GitWorkspaces(
+        settings.threadwright_home,
+        protected=settings.protected_paths,
+        workspace_uid=uid,
+        search_path=git_path(settings),
+    )
 
 
 def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
@@ -188,8 +208,8 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     from integrations import sandbox as boxes  # noqa: PLC0415
     from integrations.checkpoints import Fence, RedisSaver, serializer  # noqa: PLC0415
     from integrations.model import ChatModel, preload  # noqa: PLC0415
+    from jobs.crew import Crew  # noqa: PLC0415
     from jobs.journal import LeasedJournal  # noqa: PLC0415
-    from jobs.turn import Crew  # noqa: PLC0415
 
     settings.check_model()
     first = sandbox_of(settings)
@@ -235,10 +255,6 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
             model.close()
             boxes_of_turn.close()
 
-    def expire(task: str, seconds: float) -> None:
-        tasks.expire(task, int(seconds))
-        RedisSaver(client, serde=serde).expire(task, int(seconds))
-
     client.connection_pool.disconnect()
     return Crew(
         settings=settings,
@@ -247,7 +263,6 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
         flow_for=flow_for,
         ports_for=ports_for,
         redact=lambda text: redactor.redact(text)[0],
-        expire=expire,
         now=now,
         warning=first.warning,
     )

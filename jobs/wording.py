@@ -204,14 +204,23 @@ def model_away(since: float, every: float) -> str:
     return f"The model has not answered since {at:%H:%M} UTC. I try again every {duration(every)}; nothing is lost."
 
 
-def stopped(task: str, by: str, kept: str, branch: str) -> Final:
+def stopping(task: str, by: str) -> Final:
+    """For a task that nobody works on: a worker puts what there is on the branch, and then says so."""
     who = f" by {by}" if by else ""
-    work = f"The work so far is on the branch `{branch}` at `{kept[:SHORT]}`." if kept else "Nothing had been changed."
+    text = f"Stopped{who}. What was done goes to the branch `threadwright/{task}`. `retry {task}` goes on from there."
+    return Final(kind="stopped", text=text)
+
+
+def stopped(task: str, by: str, kept: str) -> Final:
+    """`kept`: the commit that is on the branch now; empty when there was nothing to keep."""
+    who = f" by {by}" if by else ""
+    branch = f"threadwright/{task}"
+    work = f"The work so far is on the branch `{branch}` at `{kept[:SHORT]}`." if kept else "There was nothing to keep."
     return Final(kind="stopped", text=f"Stopped{who}. {work} `retry {task}` goes on from there.")
 
 
-def failed(task: str, reason: str, error: str, kept: str = "", branch: str = "") -> Final:
-    work = f" The work so far is kept on `{branch}`." if kept else ""
+def failed(task: str, reason: str, error: str, kept: str = "") -> Final:
+    work = f" The work so far is on the branch `threadwright/{task}` at `{kept[:SHORT]}`." if kept else ""
     text = f"I could not go on: {reason}{work} `retry {task}` tries again from the last good step."
     return Final(kind="failed", text=text, error=error)
 

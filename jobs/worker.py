@@ -73,9 +73,15 @@ class TurnWorker(Worker):
         self.connection.delete(f"tw:worker:{self.name}")
 
 
-def main(settings: Settings) -> None:
-    """Work until a signal says otherwise. Raises Misconfigured when the sandbox or Redis cannot be used."""
-    die_with_parent(signal.SIGTERM)
+def main(settings: Settings, parent: int = 0) -> None:
+    """Work until a signal says otherwise. Raises Misconfigured when the sandbox or Redis cannot be used.
+
+    `parent`: pid of whoever started this; without it the worker goes at once. 0: it stands for itself.
+    """
+    if parent:
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            return
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("rq.worker").setLevel(max(logging.WARNING, getattr(logging, settings.log_level.upper())))
     crew = crew_of(settings)

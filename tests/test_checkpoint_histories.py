@@ -21,7 +21,7 @@ from langgraph.types import Send, interrupt
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from graph.errors import StoreUnavailable
+from graph.errors import StoreDamaged, StoreUnavailable
 from integrations import redisserver
 from integrations.checkpoints import RedisSaver
 
@@ -146,7 +146,7 @@ def test_control_a_thread_that_does_not_exist_is_none_when_redis_is_there(redis:
 def test_a_damaged_thread_is_not_taken_for_a_smaller_one(redis: redis_client.Redis) -> None:
     put(RedisSaver(redis), {"a": messages(1, 2, 3)})
     redis.hdel(KEY, next(name for name in redis.hkeys(KEY) if name.startswith(b"o")))
-    with pytest.raises(StoreUnavailable, match="damaged"):
+    with pytest.raises(StoreDamaged, match="damaged"):
         RedisSaver(redis).get_tuple(THREAD)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from bot.cli import (
     said,
 )
 from bot.commands import BY_WORD, VERBS, BadOption, help_text, verbs_markdown
+from bot.invocation import called, naming
 from bot.session import home_of, new_place, settled
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +72,8 @@ SEEN = [{"sha": "abc"}]
         ({"status": "done", "final": {"kind": "done"}, "pull_request": MERGED}, OK, OK),
         ({"status": "done", "final": {"kind": "answered"}}, OK, OK),
         ({"status": "done", "final": {"kind": "nothing to do"}}, NOTHING, NOTHING),
-        ({"status": "done", "final": {"kind": "needs you"}}, QUESTION, QUESTION),
+        ({"status": "failed", "final": {"kind": "needs you"}}, FAILED, FAILED),
+        ({"status": "done", "final": {"kind": "needs you"}}, FAILED, FAILED),
         ({"status": "done", "final": {"kind": "failed"}}, FAILED, FAILED),
         ({"status": "failed", "final": {"kind": "failed"}}, FAILED, FAILED),
         ({"status": "failed"}, FAILED, FAILED),
@@ -177,6 +180,39 @@ def test_doctor_says_what_to_do() -> None:
     ]
 
 
+# ---- hints that can be typed
+
+
+@pytest.mark.parametrize(
+    ("argument", "folder", "on_path", "typed"),
+    [
+        ("/usr/local/bin/threadwright", "/srv/code", True, "threadwright"),
+        ("/srv/code/.venv/bin/threadwright", "/srv/code", False, ".venv/bin/threadwright"),
+        (".venv/bin/threadwright", "/srv/code", False, ".venv/bin/threadwright"),
+        ("../code/.venv/bin/threadwright", "/srv/other", False, "../code/.venv/bin/threadwright"),
+        ("/srv/my code/bin/threadwright", "/srv/my code/bin", False, "./threadwright"),
+        ("/srv/my code/bin/threadwright", "/", False, "'/srv/my code/bin/threadwright'"),
+        ("/srv/code/bot/__main__.py", "/srv/code", False, ".venv/bin/python -m bot"),
+        ("/srv/code/bot/__main__.py", "/tmp", False, "/srv/code/.venv/bin/python -m bot"),
+        ("/srv/code/bot/__main__.py", "/srv/code", True, "threadwright"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_called_from_here(
+    argument: str, folder: str, on_path: bool, typed: str
+) -> None:
+    assert called(argument, "/srv/code/.venv/bin/python", Path(folder), on_path=on_path) == typed
+
+
+def test_commands_in_our_sentences_are_named_so_and_other_words_stay() -> None:
+    words = 'Usage: threadwright plan\n`threadwright up` starts them:\n  threadwright answer tw-k3f9m "…"\n'
+    assert naming(f"{words}threadwright is I", "x -m bot").splitlines() == [
+        "Usage: x -m bot plan",
+        "`x -m bot up` starts them:",
+        '  x -m bot answer tw-k3f9m "…"',
+        "threadwright is I",
+    ]
+
+
 # ---- one table for help, command line and README
 
 COMMANDS = {"answer", "chat", "run", "up", "worker", "doctor", "demo", "down"}
@@ -274,6 +310,17 @@ def test_bad_usage_is_told_in_words_and_exits_with_2(
     assert done.stderr.strip()
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def test_a_hint_can_be_typed_when_the_program_is_on_no_path(redis: object, redis_url: str, tmp_path: Path) -> None:
+    env = {"REDIS_URL": redis_url, "THREADWRIGHT_HOME": str(tmp_path)}
+    interpreter = os.path.relpath(sys.executable, ROOT) if sys.executable.startswith(f"{ROOT}/") else sys.executable
+    assert f"`{interpreter} -m bot list`" in threadwright("status", "tw-zzzzz", PATH="/nowhere", **env).stderr
+    program = tmp_path / "bin" / "threadwright"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert "`threadwright list`" in threadwright("status", "tw-zzzzz", PATH=str(program.parent), **env).stderr
 
 
 def test_wrong_settings_are_named_and_exit_with_2(tmp_path: Path) -> None:

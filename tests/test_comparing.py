@@ -40,12 +40,9 @@ def base(exit_code: int | None, output: str = "", ended: str = "exit") -> CheckR
         (126, "permission denied", "exit"),
         (1, "/usr/bin/python3: No module named pytest\n", "exit"),
         (2, "make: python9: No such file or directory\nmake: *** [Makefile:2: test] Error 127\n", "exit"),
-        (5, "no tests ran in 0.01s\n", "exit"),
-        (0, "\n----\nRan 0 tests in 0.000s\n\nOK\n", "exit"),
-        (5, "\n----\nRan 0 tests in 0.000s\n\nNO TESTS RAN\n", "exit"),
         (2, "ERROR tests/test_a.py\nE   ModuleNotFoundError: No module named 'yaml'\n1 error in 0.05s\n", "exit"),
-        (0, "running 0 tests\n\ntest result: ok. 0 passed\n", "exit"),
-        (0, "?   \texample.com/a\t[no test files]\n", "exit"),
+        (1, "ERROR: setUpModule (test_a)\n----\nRan 0 tests in 0.001s\n\nFAILED (errors=1)\n", "exit"),
+        (2, "1 error in 0.05s\n", "exit"),
         (None, "", "timeout"),
         (None, "", "memory"),
         (None, "", "disk"),
@@ -61,6 +58,41 @@ def test_what_cannot_run_on_the_base_is_not_run_whatever_the_change_does_to_it(
     for after in (outcome(1, PYTEST_ONE), outcome(None, ended="timeout"), outcome(exit_code, output, ended)):
         assert judge(TEST, before, after).verdict == "not run"
     assert judge(TEST, before, outcome(0, PYTEST_GREEN)).verdict == "green"
+
+
+EMPTY = {
+    "pytest": (5, "no tests ran in 0.01s\n"),
+    "pytest in make": (2, "no tests ran in 0.01s\nmake: *** [Makefile:2: test] Error 5\n"),
+    "pytest, all left out": (5, "3 deselected in 0.01s\n"),
+    "unittest": (0, "\n----\nRan 0 tests in 0.000s\n\nOK\n"),
+    "newer unittest": (5, "\n----\nRan 0 tests in 0.000s\n\nNO TESTS RAN\n"),
+    "cargo": (0, "running 0 tests\n\ntest result: ok. 0 passed\n"),
+    "go": (0, "?   \texample.com/a\t[no test files]\n"),
+    "a quiet one": (5, ""),
+}
+
+
+@pytest.mark.parametrize(("exit_code", "output"), EMPTY.values(), ids=EMPTY.keys())
+def test_where_the_base_has_no_tests_those_of_the_change_stand_for_themselves(exit_code: int, output: str) -> None:
+    before = base(exit_code, output)
+    assert (before.verdict, before.reason) == ("not run", "not one test was executed")
+    after = judge(TEST, before, outcome(1, PYTEST_ONE))
+    assert (after.verdict, after.reason, after.failing) == ("red", "exit code 1", ("tests/test_a.py::test_one",))
+    assert judge(TEST, before, outcome(0, PYTEST_GREEN)).verdict == "green"
+    assert judge(TEST, before, outcome(exit_code, output)) == before
+    late = judge(TEST, before, outcome(None, ended="timeout"))
+    assert (late.verdict, late.reason) == ("not run", "it did not end within the time limit")
+
+
+def test_what_cannot_be_judged_is_told_as_it_ended_with_the_change() -> None:
+    unloadable = "ERROR tests/test_a.py\nE   ModuleNotFoundError: No module named 'yaml'\n1 error in 0.05s\n"
+    said = "could not be judged: on the base not one test was executed (no module yaml); with the change "
+    assert judge(TEST, base(2, unloadable), outcome(1, PYTEST_ONE)).reason == f"{said}1 test fails, exit code 1"
+    assert judge(TEST, base(2, unloadable), outcome(1, PYTEST_BOTH)).reason == f"{said}2 tests fail, exit code 1"
+    assert judge(TEST, base(2, unloadable), outcome(3, "?")).reason == f"{said}exit code 3"
+    assert judge(TEST, base(2, unloadable), outcome(127)).reason == f"{said}a program that it needs is missing here"
+    same = judge(TEST, base(127), outcome(127))
+    assert same.reason == "a program that it needs is missing here"
 
 
 def test_the_missing_package_is_named() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fakes_desk import Talk
+from greetings import until
 
 from bot.chat import DeskClosed
 from bot.cli import (
@@ -23,7 +24,8 @@ from bot.cli import (
     CannotGoOn,
     question_text,
 )
-from bot.session import Hands, follow, reaction_of, read_pipe, waits_first
+from bot.hands import Hands, watched
+from bot.session import follow, reaction_of, read_pipe, waits_first
 
 ROOT = Path(__file__).parents[1]
 
@@ -143,6 +145,29 @@ def test_a_desk_that_cannot_store_is_not_taken_for_one_that_did() -> None:
         talk.session.line("add retries")
 
 
+# ---- code blocks
+
+DIFF = "--- a/README.md\n+++ b/README.md\n@@ -1,2 +1,2 @@\n ```\n-**old**\n+**new**\n ```"
+
+
+def test_a_diff_is_shown_as_it_is_without_the_lines_of_its_fence() -> None:
+    talk = Talk()
+    talk.session.chat.say(f"Changes of `tw-k3f9m`:\n```diff\n{DIFF}\n```")
+    assert talk.shown == f"Changes of `tw-k3f9m`:\n{DIFF}\n"
+    talk = Talk()
+    talk.session.chat.file("tw-k3f9m.diff", f"```diff\n{DIFF}\n```")
+    assert talk.shown == f"--- tw-k3f9m.diff ---\n{DIFF}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["Run\n```\na\n```\nthen\n```\nb\n```", "Run\n```\na\n```\nthen b", "```\nopen", "`a` and ```b```", ""]
+)
+def test_other_text_keeps_its_fences(text: str) -> None:
+    talk = Talk()
+    talk.session.chat.say(text)
+    assert talk.shown == f"{text}\n"
+
+
 # ---- following a task
 
 
@@ -252,11 +277,73 @@ def test_which_lines_of_a_pipe_wait(line: str, waits: bool) -> None:
     assert waits_first(line) is waits
 
 
-def test_no_worker_is_noticed() -> None:
-    hands = Hands(lambda: False, others=False, within=0)
+# ---- who works
+
+
+class Yard:
+    """Workers that come and go as a test says, and a clock that it moves."""
+
+    def __init__(self, alive: bool) -> None:
+        self.alive = alive
+        self.started = 0
+        self.looks = 0
+        self.now = 0.0
+        self.hands = Hands(self._alive, self._start, log="x.log", within=30, clock=lambda: self.now)
+
+    def _alive(self) -> bool:
+        self.looks += 1
+        return self.alive
+
+    def _start(self) -> None:
+        self.started += 1
+
+    def later(self, seconds: float) -> None:
+        self.now += seconds
+        self.hands.wait()
+
+
+def test_while_others_work_no_worker_is_started() -> None:
+    yard = Yard(alive=True)
+    yard.hands.look()
+    for _ in range(3):
+        yard.later(60)
+    assert (yard.started, yard.hands.others) == (0, True)
+
+
+def test_one_worker_is_started_where_none_lives_and_when_the_others_have_gone() -> None:
+    for gone in (False, True):
+        yard = Yard(alive=gone)
+        yard.hands.look()
+        yard.alive = False
+        yard.later(1)
+        yard.later(5)
+        assert (yard.started, yard.hands.others) == (1, False)
+        yard.alive = True
+        yard.later(10)
+        yard.alive = False
+        yard.later(60)
+        assert yard.started == 1, "it is restarted by whoever supervises it"
+
+
+def test_a_worker_of_our_own_that_does_not_come_up_is_noticed() -> None:
+    yard = Yard(alive=False)
+    yard.hands.look()
+    yard.later(29)
     with pytest.raises(CannotGoOn, match="doctor"):
-        hands.wait()
-    Hands(lambda: True, others=False, within=0).wait()
+        yard.later(2)
+
+
+def test_beside_a_person_who_types_it_is_looked_at_too_and_a_problem_is_said_once() -> None:
+    yard = Yard(alive=True)
+    said: list[str] = []
+    with watched(yard.hands, (CannotGoOn,), said.append):
+        yard.alive = False
+        until(lambda: yard.started == 1, "started")
+        yard.now = 31
+        until(lambda: bool(said), "said")
+        looks = yard.looks
+        until(lambda: yard.looks > looks, "looked again")
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(("text", "reaction"), [("✅", "approve"), ("✔️", "approve"), ("❌", "reject"), ("🛑", "stop"),

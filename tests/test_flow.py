@@ -13,15 +13,28 @@ from fakes import ANN, BEN, START, Bench, ScriptedModel, call, calls, plan_call
 from gitrepos import add_commit, git
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.runtime import Runtime
-from langgraph.types import Command
+from langgraph.types import Command as Resume
 
-from graph.errors import ContextTooLong, ModelMisbehaved, Stopped
+from graph.errors import ContextTooLong, MergeRefused, ModelMisbehaved, Stopped
 from graph.flow import save_work
 from graph.messages import illegal_order
 from graph.ports import Rules
 from graph.prompting import system
 from graph.publishing import publish
-from graph.state import STATE_TYPES, Answered, Brief, Commit, Event, Heard, Limits, Question, Usage, Watching
+from graph.state import (
+    STATE_TYPES,
+    Answered,
+    Brief,
+    CheckResult,
+    Command,
+    Commit,
+    Event,
+    Heard,
+    Limits,
+    Question,
+    Usage,
+    Watching,
+)
 from graph.tools import TOOLS
 
 BROKEN = "def add(a, b):\n    return a - b\n"
@@ -52,6 +65,11 @@ def approval(head: str, id_: str = "e1", by: Any = ANN) -> Event:
 
 def answer(text: str, question: Question, by: Any = ANN) -> Answered:
     return Answered(id=f"a-{question.id}", question=question.id, text=text, by=by)
+
+
+def interrupt_of(task: Bench) -> str:
+    (pending,) = task.flow.get_state(task.config).interrupts
+    return str(pending.id)
 
 
 # The whole path
@@ -320,6 +338,16 @@ def test_tests_that_came_with_the_change_are_run(tmp_path: Path) -> None:
     assert any(m.text.startswith("Not committed") for m in state["messages"])
 
 
+def test_the_first_tests_of_a_repository_are_red_when_they_fail(tmp_path: Path) -> None:
+    """There is a runner and nothing for it to run: the change's own tests are all that there is to judge by."""
+    files = {"calc.py": BROKEN, "Makefile": "test:\n\tpython3 -m unittest discover\n"}
+    task = bench(tmp_path, PLAN, ADD_TEST, DONE, FIX, DONE, files=files)
+    state = task.start()
+    assert [check.verdict for check in state["baseline"]] == ["not run"]
+    assert any(m.text.startswith("Not committed") for m in state["messages"])
+    assert [check.verdict for check in state["receipts"]] == ["green"]
+
+
 def test_what_tests_leave_behind_is_not_committed(tmp_path: Path) -> None:
     files = {
         "calc.py": BROKEN,
@@ -371,11 +399,31 @@ def test_after_three_rounds_what_remains_is_listed(tmp_path: Path) -> None:
     assert "major: `calc.py:2` No test." in task.forge.body
 
 
+def costly(error: ModelMisbehaved | ContextTooLong, calls_: int) -> Any:
+    error.usage = Usage(calls=calls_, usd=calls_ * 0.01)
+    return error
+
+
 def test_a_review_that_gives_no_result_fails_the_task_and_keeps_the_work(tmp_path: Path) -> None:
-    task = bench(tmp_path, PLAN, FIX, DONE, reviews=[ModelMisbehaved("Four malformed answers.")])
+    long, wrong = costly(ContextTooLong("too long"), 2), costly(ModelMisbehaved("Four malformed answers."), 4)
+    task = bench(tmp_path, PLAN, FIX, DONE, reviews=[long, wrong])
     state = task.start()
     assert state["final"].kind == "failed"
     assert task.log()[0] == "fix: add the numbers"
+    # Triage, plan, two of implement, and what the review took all the same.
+    assert state["spent"].calls == 4 + 6
+    noted = [fields["calls"] for kind, fields in task.journal.notes if kind == "model" and fields["role"] == "review"]
+    assert noted == [6]
+
+
+def test_a_review_of_a_shorter_diff_counts_what_the_longer_one_took(tmp_path: Path) -> None:
+    task = bench(tmp_path, PLAN, FIX, DONE, reviews=[costly(ContextTooLong("too long"), 2), NIT])
+    assert task.start()["spent"].calls == 4 + 2 + 1
+
+
+def test_a_triage_that_gives_no_result_is_counted(tmp_path: Path) -> None:
+    state = bench(tmp_path, triage=costly(ModelMisbehaved("Four malformed answers."), 4)).start()
+    assert (state["final"].kind, state["spent"].calls) == ("failed", 4)
 
 
 # The model's mistakes
@@ -596,7 +644,7 @@ def test_finish_wraps_up_with_a_draft_that_says_what_is_missing(tmp_path: Path) 
         if len(task.journal.effects) == 1:
             break
     steps.close()
-    state = task.send(Command(update={"finishing": True, "heard": [Heard(id="h1", author=BEN, text="And b.md")]}))
+    state = task.send(Resume(update={"finishing": True, "heard": [Heard(id="h1", author=BEN, text="And b.md")]}))
     assert state["pull_request"].draft
     assert "Not done: fix: add the numbers; docs: say so" in task.forge.body
     assert "And b.md" in state["notices"][0].text
@@ -668,9 +716,94 @@ def test_a_merge_that_conflicts_is_told_and_can_be_tried_again(tmp_path: Path) -
     state = task.resume(approval(head))
     assert "I could not merge #1" in state["notices"][0].text
     assert [a.sha for a in state["approvals"]] == [head]
+    # As the forge says.
+    assert not state["pull_request"].draft
+    assert state["pull_request"] == task.forge.pull_request(task.repository, 1)
     assert task.waits == Watching(number=1, head=head)
     state = task.resume(Event(id="e2", kind="revoked", by=ANN, sha=head))
     assert state["approvals"] == []
+
+
+def merging(folder: Path) -> tuple[Bench, str]:
+    task = bench(folder, PLAN, FIX, DONE, brief={"on_approval": "merge"})
+    return task, task.start()["head"]
+
+
+def revoked(head: str, id_: str, by: Any = ANN) -> Event:
+    return Event(id=id_, kind="revoked", by=by, sha=head)
+
+
+def test_an_approval_that_was_taken_back_before_it_was_read_merges_nothing(tmp_path: Path) -> None:
+    task, head = merging(tmp_path)
+    # As a turn leaves it that died between the forge and its checkpoint.
+    task.forge.approve(task.repository, 1, head, ANN)
+    state = task.resume(approval(head), revoked(head, "e2"))
+    assert (state["pull_request"].state, state["approvals"], state["taken"]) == ("open", [], ["e1", "e2"])
+    assert task.waits == Watching(number=1, head=head)
+    task.forge.ready(task.repository, 1)
+    with pytest.raises(MergeRefused, match="not approved"):
+        task.forge.merge(task.repository, 1, head, "x")
+
+
+@pytest.mark.parametrize("who", ["another", "again", "another commit"])
+def test_what_takes_back_something_else_leaves_an_approval_alone(tmp_path: Path, who: str) -> None:
+    """The control: only the same person's later word on the same commit counts."""
+    task, head = merging(tmp_path)
+    batches = {
+        "another": [approval(head), revoked(head, "e2", BEN)],
+        "again": [approval(head), revoked(head, "e2"), approval(head, "e3")],
+        "another commit": [approval(head), revoked("0" * 40, "e2")],
+    }
+    assert task.resume(*batches[who])["pull_request"].state == "merged"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_rejection_in_the_same_breath_wins_over_an_approval(tmp_path: Path, first: bool) -> None:
+    task, head = merging(tmp_path)
+    rejection = Event(id="r1", kind="rejected", by=BEN)
+    batch = [rejection, approval(head)] if first else [approval(head), rejection]
+    state = task.resume(*batch)
+    assert (state["pull_request"].state, task.waits.kind) == ("open", "why")
+    assert state.get("approvals", []) == []
+    (notice,) = state["notices"]
+    assert "Ben rejected the result at the same time" in notice.text
+    assert sorted(state["taken"]) == ["e1", "r1"]
+
+
+def test_a_rejection_that_comes_too_late_does_not_hide_a_merge(tmp_path: Path) -> None:
+    """The turn that merged died before it could say so; its approval is read again, now with a rejection."""
+    task, head = merging(tmp_path)
+    git(task.origin, "update-ref", "refs/heads/main", head)
+    state = task.resume(approval(head), Event(id="r1", kind="rejected", by=BEN, text="no"))
+    assert (state["final"].kind, state["pull_request"].state) == ("done", "merged")
+    assert state["taken"] == ["e1"]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_words_in_a_batch_that_ends_the_task_are_left_for_the_turn_to_answer(tmp_path: Path, first: bool) -> None:
+    task, head = merging(tmp_path)
+    words = Event(id="w1", kind="words", by=BEN, text="Wait, also log it")
+    state = task.resume(*([words, approval(head)] if first else [approval(head), words]))
+    assert (state["final"].kind, state["pull_request"].state) == ("done", "merged")
+    assert (state["taken"], state["heard"]) == (["e1"], [])
+
+
+def test_words_beside_an_approval_that_ends_nothing_are_taken_in(tmp_path: Path) -> None:
+    """The control: both have their effect, and both count as read."""
+    task = bench(tmp_path, PLAN, FIX, DONE, call("answer", text="Because of the sign."))
+    head = task.start()["head"]
+    state = task.resume(Event(id="w1", kind="words", by=BEN, text="Why?"), approval(head))
+    assert (state["taken"], state["pull_request"].draft) == (["w1", "e1"], False)
+    assert "Because of the sign." in [notice.text for notice in state["notices"]]
+
+
+def test_an_approval_that_the_forge_refuses_is_not_kept(tmp_path: Path) -> None:
+    task = bench(tmp_path, PLAN, FIX, DONE, brief={"on_approval": "review"})
+    head = task.start()["head"]
+    task.forge.close(task.repository, 1)
+    state = task.resume(approval(head))
+    assert "I could not approve #1" in state["notices"][0].text
+    assert state.get("approvals", []) == []
 
 
 # Broken off
@@ -813,11 +946,61 @@ def test_red_that_nobody_asked_for_is_never_pushed(tmp_path: Path) -> None:
     task = bench(tmp_path, PLAN, ADD_TEST, WRONG, DONE, DONE, DONE, DONE)
     state = task.start()
     work = task.workspaces.kept("tw-test", task.repository)
+    task.box.reset(work)
     end = publish({**state, "head": work, "receipts": state["checks"]}, Runtime(context=task.ports))
-    assert end["final"].kind == "needs you"
+    assert (end["question"].kind, end.get("final")) == ("stuck", None)
     assert task.branches() == ["main"]
     end = publish({**state, "head": work, "receipts": state["checks"], "finishing": True}, Runtime(context=task.ports))
     assert end["pull_request"].draft
+
+
+RED = CheckResult(command=Command(kind="test", command="make test", found_in="Makefile"), verdict="red")
+
+
+def red_before_the_push(folder: Path, *coder: AIMessage) -> Bench:
+    """A task whose checks turn red between the last step and the push, so that `publish` must ask."""
+    task = bench(folder, PLAN, FIX, DONE, *coder)
+    for state in (steps := task.steps({"schema": 1, "brief": _brief(task)})):
+        if state.get("next") == "publish":
+            break
+    steps.close()
+    task.send(Resume(update={"receipts": [RED]}))
+    return task
+
+
+def test_red_before_the_push_is_asked_about_and_a_draft_is_opened_on_demand(tmp_path: Path) -> None:
+    task = red_before_the_push(tmp_path)
+    assert (task.waits.kind, task.branches()) == ("stuck", ["main"])
+    assert "`make test`: red" in task.waits.text
+    state = task.resume(answer("Open a draft with what is there", task.waits))
+    assert state["pull_request"].draft
+    assert "Some checks are red" in task.forge.body
+
+
+def test_a_hint_for_red_before_the_push_is_one_more_step_and_the_same_one_again(tmp_path: Path) -> None:
+    mend = call("write_file", path="a.txt", content="x")
+    again = call("write_file", path="b.txt", content="x")
+    task = red_before_the_push(tmp_path, mend, DONE, again, DONE)
+    steps = task.steps(Resume(resume={interrupt_of(task): [answer("Write a.txt", task.waits)]}))
+    for state in steps:
+        if state.get("next") == "publish":
+            break
+    steps.close()
+    words = task.model.texts("implement")
+    assert "Ann says: Write a.txt" in words
+    assert "`make test` is green" in words
+    task.send(Resume(update={"receipts": [RED]}))
+    state = task.resume(answer("Write b.txt", task.waits))
+    assert [step.title for step in state["plan"].steps] == ["fix: add the numbers", "fix: make the checks green"]
+    assert task.log()[:2] == ["fix: make the checks green"] * 2
+    assert state["pull_request"]
+
+
+def test_red_before_the_push_can_be_stopped(tmp_path: Path) -> None:
+    task = red_before_the_push(tmp_path)
+    state = task.resume(answer("Stop", task.waits))
+    assert state["final"].kind == "stopped"
+    assert state["head"][:7] in state["final"].text
 
 
 def test_a_branch_that_is_not_taken_fails_in_plain_words(tmp_path: Path) -> None:
@@ -832,7 +1015,7 @@ def test_work_kept_on_top_of_an_earlier_head_is_not_taken_for_the_newest(tmp_pat
     """A stopped task's unfinished work becomes the head; what an older question kept must not win over it."""
     task = bench(tmp_path, PLAN, FIX, ask_call(), call("write_file", path="late.txt", content="late"), DONE)
     task.start()
-    steps = task.steps(Command(resume={task.flow.get_state(task.config).interrupts[0].id: [answer("a", task.waits)]}))
+    steps = task.steps(Resume(resume={interrupt_of(task): [answer("a", task.waits)]}))
     for _ in steps:
         if len(task.journal.effects) == 2:
             break
@@ -841,6 +1024,6 @@ def test_work_kept_on_top_of_an_earlier_head_is_not_taken_for_the_newest(tmp_pat
     shutil.rmtree(tmp_path / "home" / "work")
     task.new_worker()
     commit = Commit(sha=saved, title="wip: kept when stopped", step=0)
-    task.send(Command(update={"head": saved, "commits": [commit]}))
+    task.send(Resume(update={"head": saved, "commits": [commit]}))
     assert task.file("late.txt") == "late"
     assert task.log() == ["wip: fix: add the numbers", "first"]

@@ -568,9 +568,62 @@ def test_the_complaint_says_what_is_wrong(bench: Any) -> None:
 @pytest.mark.parametrize("bad", MALFORMED.values(), ids=MALFORMED.keys())
 def test_the_fourth_malformed_decision_in_a_row_is_misbehaviour(bench: Any, bad: Reply) -> None:
     one = bench(bad)
-    with pytest.raises(ModelMisbehaved, match="4 malformed answers"):
+    with pytest.raises(ModelMisbehaved, match="4 malformed answers") as caught:
         one.decide()
     assert len(one.server.requests) == 4
+    assert caught.value.usage.calls == 4
+    assert caught.value.usage.output_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (Refuse(429, "no money", code="insufficient_quota"), ModelUnavailable),
+        (Refuse(503), ModelUnavailable),
+        (Refuse(400, "too many tokens", code="context_length_exceeded"), ContextTooLong),
+    ],
+)
+def test_a_decision_that_breaks_off_says_what_the_answers_before_took(bench: Any, last: Reply, kind: type) -> None:
+    one = bench(MALFORMED["text"], MALFORMED["empty"], last)
+    with pytest.raises(kind) as caught:
+        one.decide()
+    assert caught.value.usage.calls == 2
+    fresh = bench(last)
+    with pytest.raises(kind) as caught:
+        fresh.decide()
+    assert caught.value.usage == Usage()
+
+
+def filtered(**message: Any) -> Raw:
+    return Raw(json.dumps({"choices": [{"message": message, "finish_reason": "content_filter"}]}).encode())
+
+
+HALF_A_CALL = {"id": "c1", "type": "function", "function": {"name": "Sort", "arguments": '{"kind": '}}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (completion(role="assistant", content=None, refusal="I will\nnot. " + "x" * 1000), "I will not. x"),
+        (filtered(content=None), "content filter objected"),
+        (filtered(content="It is"), "content filter objected"),
+        (filtered(content=None, tool_calls=[HALF_A_CALL]), "content filter objected"),
+        (Refuse(400, "blocked", code="content_policy_violation"), "content policy objected"),
+    ],
+)
+def test_a_refusal_ends_a_decision_at_once_in_words_that_say_so(bench: Any, refusal: Reply, words: str) -> None:
+    one = bench(refusal)
+    with pytest.raises(ModelMisbehaved, match='The model "gpt-5" would not answer: ') as caught:
+        one.decide()
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert (len(one.server.requests), caught.value.usage.calls) == (1, 1)
+
+
+def test_a_decision_beside_a_refusal_counts(bench: Any) -> None:
+    """The control: what can be read is taken, whatever else the answer says."""
+    whole = {**HALF_A_CALL, "function": {"name": "Sort", "arguments": '{"kind": "task", "parts": []}'}}
+    assert bench(filtered(content=None, tool_calls=[whole])).decide()[0].kind == "task"
 
 
 def test_a_server_that_cannot_force_a_call_is_asked_without_and_remembered(bench: Any) -> None:

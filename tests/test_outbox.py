@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,7 +11,7 @@ import pytest
 import redis as redis_module
 from office import ANN, DeskRoom, PaperChat
 
-from bot.chat import Ask, Card, CardStep, Reply, TryLater, Undeliverable
+from bot.chat import Ask, Card, CardStep, Place, Reply, TryLater, Undeliverable
 from graph.errors import LeaseLost
 from jobs.outbox import Drainer, dump_card, dump_reply, load_card, load_reply, message_of
 from jobs.tasks import Lease
@@ -121,6 +123,102 @@ def test_one_drainer_at_a_time(room: DeskRoom, task: str) -> None:
     assert other.posted == []
     room.drainer.let_go()
     assert Drainer(room.tasks, other).run_once() > 0
+
+
+class SlowChat(PaperChat):
+    """Its first post lasts until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy, self.over = threading.Event(), threading.Event()
+
+    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+        if not self.busy.is_set():
+            self.busy.set()
+            assert self.over.wait(30)
+        return super().post(place, what, key)
+
+
+def test_a_post_that_lasts_longer_than_the_lease_is_not_made_by_another_drainer(room: DeskRoom, task: str) -> None:
+    slow, other, stop = SlowChat(), PaperChat(), threading.Event()
+    running = threading.Thread(target=Drainer(room.tasks, slow, lease_seconds=0.4).run, args=(stop,))
+    running.start()
+    try:
+        assert slow.busy.wait(10)
+        second = Drainer(room.tasks, other)
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            assert second.run_once() == 0
+        assert other.posted == []
+    finally:
+        slow.over.set()
+        stop.set()
+        running.join(10)
+    assert not room.redis.exists("tw:drain:slack/T1"), "it did not let go"
+    assert len(slow.posted) == 1
+
+
+class ThiefChat(PaperChat):
+    """While it posts, the lease goes to another process."""
+
+    def __init__(self, redis: redis_module.Redis) -> None:
+        super().__init__()
+        self.redis = redis
+
+    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+        self.redis.set("tw:drain:slack/T1", "another", px=60_000)
+        return super().post(place, what, key)
+
+
+def test_a_drainer_that_lost_its_lease_posts_no_further_card(room: DeskRoom, task: str) -> None:
+    room.place = replace(room.place, thread="17.2")
+    assert room.say(ANN, "and the docs").started
+    chat = ThiefChat(room.redis)
+    Drainer(room.tasks, chat).run_once()
+    assert [type(what) for _, what in chat.posted] == [Card]
+    room.redis.delete("tw:drain:slack/T1")
+    room.drainer.run_once()
+    assert room.redis.scard("tw:cards:slack/T1") == 0
+    assert len(room.chat.posted) == 1
+
+
+def test_a_drainer_that_lost_its_lease_with_the_card_leaves_the_reply_to_the_other(room: DeskRoom, task: str) -> None:
+    room.outbox.say(task, Post("question-q1", REPLY), anyone=True)
+    chat = ThiefChat(room.redis)
+    Drainer(room.tasks, chat).run_once()
+    assert texts(chat) == []
+    room.redis.delete("tw:drain:slack/T1")
+    room.drainer.run_once()
+    assert texts(room.chat) == ["Which?"]
+
+
+def test_the_card_of_a_task_that_is_gone_is_no_longer_due(room: DeskRoom, task: str) -> None:
+    room.redis.delete(room.tasks.key(task))
+    room.drainer.run_once()
+    assert room.redis.scard("tw:cards:slack/T1") == 0
+
+
+def test_what_is_said_after_the_end_goes_with_the_task(room: DeskRoom, task: str) -> None:
+    assert room.tasks.move(task, "failed", at=1.0)
+    assert room.tasks.expire(task, 1_000)
+    room.outbox.say(task, Post("final-0", REPLY), anyone=True)
+    room.drainer.run_once()
+    assert texts(room.chat) == ["Which?"]
+    for part in ("", "outbox", "posted"):
+        assert 0 < room.redis.ttl(room.tasks.key(task, part)) <= 1_000, part
+
+
+def test_control_what_is_said_while_the_task_lives_stays(room: DeskRoom, task: str) -> None:
+    room.outbox.say(task, Post("question-q1", REPLY), anyone=True)
+    room.drainer.run_once()
+    assert [room.redis.ttl(room.tasks.key(task, part)) for part in ("", "outbox", "posted")] == [-1, -1, -1]
+
+
+def test_what_is_said_about_a_task_that_is_gone_leaves_nothing(room: DeskRoom, task: str) -> None:
+    room.redis.delete(room.tasks.key(task))
+    room.outbox.say(task, Post("final-0", REPLY), anyone=True)
+    room.drainer.run_once()
+    assert not room.redis.keys(room.tasks.key(task).replace("{", "*").replace("}", "*"))
 
 
 def test_a_result_that_changes_is_edited_in_place_and_found_by_its_message(room: DeskRoom, task: str) -> None:

@@ -109,7 +109,7 @@ def test_run_stops_at_a_question_with_3_and_prints_the_command_that_answers_it(h
     room = asking(home)
     ran = run(room)
     assert ran.returncode == 3
-    found = re.search(r'threadwright answer (tw-\w+) "', ran.stdout)
+    found = re.search(r'(?:threadwright|-m bot) answer (tw-\w+) "', ran.stdout)
     assert found
     assert "Loud or soft?" in ran.stdout
     room.task = found[1]
@@ -219,6 +219,33 @@ def test_run_brings_its_own_worker_and_without_a_key_says_so(bare_home: Path, ho
         assert living_workers(client) == 0
 
 
+def test_run_takes_over_when_the_worker_it_leant_on_is_gone(bare_home: Path, home: House) -> None:
+    room = home.room(TESTED, louder())
+    bare_home.mkdir()
+    with redisserver.connect(redisserver.ensure(bare_home).url) as client, ScriptedModelServer(louder()) as server:
+        # What a killed worker leaves behind, for a while.
+        client.set("tw:worker:killed", "1", ex=5)
+        ran = run(room, "--json", env={"THREADWRIGHT_HOME": str(bare_home), "OPENAI_BASE_URL": server.url})
+        assert ran.returncode == 0, ran.stderr
+        assert (bare_home / "worker.log").exists()
+        assert living_workers(client) == 0, "what the command started went with it"
+
+
+def test_a_verb_that_waits_for_a_worker_says_so_and_one_that_changed_nothing_does_not(
+    bare_home: Path, home: House
+) -> None:
+    room = asking(home)
+    with ScriptedModelServer(by_role([ask(), plan(TITLE), write("greet.py", LOUD), done()])) as server:
+        env = {"THREADWRIGHT_HOME": str(bare_home), "OPENAI_BASE_URL": server.url}
+        task = one_object(run(room, "--json", env=env))["task"]
+    nothing = threadwright(home, "approve", task, env=env)
+    assert (nothing.returncode, nothing.stderr) == (0, "")
+    finish = threadwright(home, "finish", task, env=env)
+    assert finish.returncode == 0
+    assert "It is stored, and happens once a worker runs" in finish.stderr
+    assert re.search(r"`\S*(threadwright|python\S* -m bot) up` starts them", finish.stderr)
+
+
 def test_up_says_what_runs_and_stops_cleanly_on_sigterm(bare_home: Path, home: House) -> None:
     env = {**os.environ, **environment(home.settings), "THREADWRIGHT_HOME": str(bare_home), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -263,5 +290,40 @@ def test_doctor_says_for_each_part_whether_it_works(home: House) -> None:
     failing = {
         part["name"]: part["remedy"] for part in one_object(broken)["parts"] if not part["ok"] and part["needed"]
     }
-    assert {"git", "Model"} <= failing.keys()
+    assert failing.keys() == {"Model"}
     assert all(failing.values())
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"MODEL_PRICES": "{bad"}, "MODEL_PRICES"),
+        ({"THREADWRIGHT_HOME": "/proc/nowhere"}, "THREADWRIGHT_HOME"),
+        ({"OPENAI_BASE_URL": "nonsense"}, "OPENAI_BASE_URL"),
+        ({"WORKERS": "1000"}, "WORKERS"),
+        ({"REDIS_URL": "redis://user:pa/ss@nowhere"}, "REDIS_URL is not a Redis URL"),
+        ({"SANDBOX": "docker"}, "SANDBOX_IMAGE"),
+        ({"SANDBOX": "process"}, "I_UNDERSTAND_THERE_IS_NO_SANDBOX"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_nothing_hangs(
+    bare_home: Path, home: House, env: dict[str, str], words: str
+) -> None:
+    done = run(home.room({"a": "b"}), env={"THREADWRIGHT_HOME": str(bare_home), **env})
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pa/ss" not in done.stderr
+
+
+def test_up_refuses_to_start_what_cannot_work(home: House) -> None:
+    done = threadwright(home, "up", "--workers", "1", env={"SANDBOX": "docker"})
+    assert done.returncode == 1
+    assert "run" not in done.stdout
+    assert "SANDBOX_IMAGE" in done.stderr
+
+
+def test_doctor_shows_no_password(home: House) -> None:
+    done = threadwright(home, "doctor", env={"OPENAI_BASE_URL": "http://ann:hunter22@127.0.0.1:1/v1"})
+    assert "127.0.0.1:1" in done.stdout
+    assert "hunter22" not in done.stdout + done.stderr
