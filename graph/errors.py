@@ -24,7 +24,10 @@ ThreadwrightError
 
 from __future__ import annotations
 
-from graph.values import Usage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graph.values import Usage
 
 
 class ThreadwrightError(Exception):
@@ -65,7 +68,7 @@ class Unavailable(ThreadwrightError):
 
 
 class ModelUnavailable(Unavailable):
-    usage: Usage = Usage()
+    usage: Usage | None = None
     """Of the answers that came before, in the same `decide`; so in the other errors of the model."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -86,11 +89,11 @@ class StoreDamaged(ThreadwrightError):
 
 
 class ModelMisbehaved(ThreadwrightError):
-    usage: Usage = Usage()
+    usage: Usage | None = None
 
 
 class ContextTooLong(ThreadwrightError):
-    usage: Usage = Usage()
+    usage: Usage | None = None
 
 
 class SandboxFailed(ThreadwrightError):

@@ -43,7 +43,7 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
         found, usage = _decide(state, ports, changes)
     except (ModelMisbehaved, ContextTooLong) as exc:
         words = f"The review gave no result. {exc}"
-        return {**paid(state, ports, "review", exc.usage), **gives_up(state, ports, words)}
+        return {**paid(state, ports, "review", exc.usage or Usage()), **gives_up(state, ports, words)}
     said = [": ".join(filter(None, (f.severity, f.path, f.text)))[:300] for f in found.findings]
     ports.journal.note("review", findings=len(said), said=said, round=state.get("rounds", 0) + 1)
     update: Update = {"review": found, **paid(state, ports, "review", usage)}
@@ -62,7 +62,7 @@ def _decide(state: TaskState, ports: Ports, changes: Changes) -> tuple[Review, U
         try:
             found, usage = ports.model.decide("review", said, Review, model=state["brief"].model)
         except (ModelMisbehaved, ContextTooLong) as exc:
-            spent = exc.usage = spent + exc.usage
+            spent = exc.usage = spent + (exc.usage or Usage())
             if isinstance(exc, ModelMisbehaved) or limit == DIFFS[-1]:
                 raise
             continue

@@ -15,7 +15,7 @@ from graph.prompting import clipped, mark_of, render, system
 from graph.receipts import line_of
 from graph.running import run_all
 from graph.state import TaskState
-from graph.values import CheckResult, Choice, Command, Final, Question, Repository
+from graph.values import CheckResult, Choice, Command, Final, Question, Repository, Usage
 from graph.working import Update, announced, asks, data, gives_up, name_of, over, paid, question_id, seconds, spend
 
 GUIDANCE = 16_000
@@ -44,7 +44,7 @@ def triage(state: TaskState, runtime: Runtime[Ports]) -> Update:
             "triage", [SystemMessage(system("triage")), HumanMessage(words)], Triage, model=brief.model
         )
     except (ModelMisbehaved, ContextTooLong) as exc:
-        return {**begun, **paid(state, ports, "triage", exc.usage), **gives_up(state, ports, str(exc))}
+        return {**begun, **paid(state, ports, "triage", exc.usage or Usage()), **gives_up(state, ports, str(exc))}
     begun |= {**paid(state, ports, "triage", usage), "title": decision.title.strip()}
     if decision.kind == "reaction":
         return {**begun, **over(Final(kind="answered", text=""))}

@@ -26,6 +26,12 @@ as_they_are() {
 }
 """
 
+# Git waits for ever for a pipe in the place of an ignore or attributes file. It does not look into the pruned ones.
+_NO_PIPES = r"""
+find checkout \( -name .git -o -name node_modules -o -name .venv -o -name .tox \) -prune -o \
+  -type p -name '.git*' -exec rm -f {} + 2>/dev/null || :
+"""
+
 OPEN = f"""
 set -eu
 {_AS_THEY_ARE}
@@ -50,8 +56,11 @@ RESET = f"""
 set -eu
 {_AS_THEY_ARE}
 mirror=$1 commit=$2
+{_NO_PIPES}
 cd checkout
 [ -d .git ] || exit 1
+# Git opens what it finds: a pipe, or a link to one, would never end.
+[ -z "$(find .git -path .git/hooks -prune -o ! -type f ! -type d -print | head -n 1)" ] || exit 1
 rm -f .git/*.lock
 git cat-file -e "$commit^{{commit}}" 2>/dev/null || git fetch -q --no-tags "$mirror" "$commit"
 git -c core.hooksPath=/dev/null -c core.fsmonitor=false checkout -q -f --detach "$commit"
@@ -65,7 +74,8 @@ as_they_are checkout
 """
 """In the workspace: mirror, commit."""
 
-_LEDGER = """
+_LEDGER = (
+    """
 set -eu
 mirror=$1 base=$2
 ledger=$PWD/.ledger
@@ -73,14 +83,19 @@ ledger=$PWD/.ledger
 if [ -L "$ledger" ] || [ ! -d "$ledger" ]; then rm -rf "$ledger"; mkdir "$ledger"; fi
 find "$ledger" -mindepth 1 -maxdepth 1 ! -name index ! -name attributes -exec rm -rf {} +
 mkdir -p "$ledger/objects/info" "$ledger/info" "$ledger/refs"
+if [ -L "$ledger/index" ] || [ ! -f "$ledger/index" ]; then rm -rf "$ledger/index"; fi
 if [ -f "$ledger/attributes" ]; then cp "$ledger/attributes" "$ledger/info/attributes"; fi
 echo 'ref: refs/heads/none' > "$ledger/HEAD"
 printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = false\\n' > "$ledger/config"
 echo "$mirror/objects" > "$ledger/objects/info/alternates"
+"""
+    + _NO_PIPES
+    + """
 export GIT_DIR="$ledger" GIT_WORK_TREE="$PWD/checkout" GIT_INDEX_FILE="$ledger/index"
 cd checkout
 git read-tree --reset "$base" 2>/dev/null || { rm -rf "$ledger/index"; git read-tree "$base"; }
 """
+)
 
 EXPORT = (
     _LEDGER
@@ -104,4 +119,8 @@ git ls-files -z --others --exclude-standard
 """In the workspace: mirror, base. Prints names, each ended by a NUL."""
 
 READ = '[ -f "$1" ] || exit 44; exec head -c "$2" -- "$1"'
-WRITE = '[ ! -d "$1" ] || exit 45; case "$1" in */*) mkdir -p -- "${1%/*}";; esac && exec cat > "$1"'
+WRITE = """
+[ ! -d "$1" ] || exit 45
+[ ! -e "$1" ] || [ -f "$1" ] || exit 46
+case "$1" in */*) mkdir -p -- "${1%/*}";; esac && exec cat > "$1"
+"""

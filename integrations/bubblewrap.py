@@ -22,6 +22,7 @@ from graph.ports import Workspace
 from integrations import boxinit, seccomp
 from integrations.cells import BoxLimits, InitCell, rlimits, spawner
 from integrations.stubs import ETC, environment
+from integrations.toolchains import token_files
 
 ISOLATION = (
     "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
@@ -278,7 +279,7 @@ class Bubblewrap:
                 argv += ["--symlink", str(folder.readlink()), str(folder)]
         for name, text in ETC.items():
             argv += ["--perms", "0644", "--file", str(_keep(fds, text.encode())), f"/etc/{name}"]
-        for name in ("__init__.py", "attend.py", "boxinit.py"):
+        for name in boxinit.FILES:
             source = Path(boxinit.__file__).with_name(name).read_bytes()
             argv += ["--perms", "0644", "--file", str(_keep(fds, source)), f"{_RUN}/integrations/{name}"]
         argv += ["--proc", "/proc", "--dev", "/dev"]
@@ -287,6 +288,10 @@ class Bubblewrap:
         # After /tmp, which would cover what is installed below it.
         for mount in mounts:
             argv += ["--bind" if mount.writable else "--ro-bind", places[mount.source], mount.target]
+        for mount in mounts:
+            if not mount.writable and mount.target == str(mount.source):
+                for path in token_files(mount.source):
+                    argv += ["--ro-bind-data", str(_keep(fds, b"")), str(path)]
         # Else / and /dev would be writable memory disks of half the RAM each.
         return [*argv, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/workspace"]
 

@@ -18,12 +18,25 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol, get_args
+from typing import IO, Any, Literal, Protocol, get_args
 
 from graph.errors import SandboxFailed
 from graph.ports import Workspace
 from integrations import boxinit
 from integrations.attend import Ended
+from integrations.boxprocs import SWEEP_SECONDS
+
+WhenFull = Literal["delete", "refuse", "run"]
+"""What happens to a request in a workspace that is too full: it can write nothing, does not run, or runs."""
+CLOSED = "The sandbox of this task was closed already."
+
+
+class CellLost(SandboxFailed):
+    """The cell died, by itself or by the command's doing. `began`: the command may have run."""
+
+    def __init__(self, message: str, *, began: bool) -> None:
+        super().__init__(message)
+        self.began = began
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,8 @@ class BoxLimits:
     nofile: int = 4096
     tmp_bytes: int = 256 << 20
     disk_bytes: int = 4 << 30
-    """Size of the workspace; looked at twice a second, so that a fast writer gets some way past it."""
+    """Size of the workspace; looked at twice a second, so that a fast writer gets some way past it. While it is too
+    large, commands can write to no file: deleting is all that works."""
     export_bytes: int = 50 << 20
     """Largest pack that may leave the box."""
     open_seconds: float = 600.0
@@ -65,6 +79,7 @@ class Request:
     cwd: str = ""
     """Empty: the checkout."""
     env: Mapping[str, str] = field(default_factory=dict)
+    when_full: WhenFull = "delete"
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,10 @@ class Raw:
     tail: bytes
     dropped: int
     errors: bytes
+    full: bool = False
+    """The workspace was too full before, and still is."""
+    killed: bool = False
+    """The command killed the process that looked after it; the cell goes on. `ended` is "exit" then, and `exit` 137."""
 
 
 class Cell(Protocol):
@@ -87,7 +106,7 @@ class Cell(Protocol):
     """The bare mirror as commands see it."""
 
     def execute(self, request: Request) -> Raw:
-        """Raises SandboxFailed when the cell is gone."""
+        """Raises CellLost when the cell dies, SandboxFailed once it is closed."""
         ...
 
     def stop(self) -> None:
@@ -149,7 +168,8 @@ class InitCell:
         self._lock = threading.Condition()
         self._running: set[socket.socket] = set()
         self._stopped = False
-        self._closed = False
+        self._closed = self._died = False
+        self._free: int | None = None  # of the file system, when the workspace was last measured and not full
         self.base: dict[str, Any] = {}
         self.env: dict[str, str] = {}
         self.root = self.mirror = ""
@@ -178,7 +198,7 @@ class InitCell:
         if hello != boxinit.HELLO:
             error = cell.complaint()
             cell.close()
-            raise SandboxFailed(error or "the box did not start, and said nothing about it")
+            raise SandboxFailed(error or "it did not start, and said nothing about why")
         return cell
 
     def complaint(self) -> str:
@@ -191,9 +211,13 @@ class InitCell:
         with ours:
             with theirs, self._lock:
                 if self._closed:
-                    raise SandboxFailed("the box is closed")
+                    if self._died:
+                        raise CellLost("The sandbox died.", began=False)
+                    raise SandboxFailed(CLOSED)
                 if self._stopped:
                     return Raw("stopped", None, 0.0, b"", b"", 0, b"")
+                if self._process.poll() is not None:
+                    raise CellLost("The sandbox ended by itself.", began=False)
                 self._hand_over(theirs)
                 self._running.add(ours)
             try:
@@ -208,7 +232,8 @@ class InitCell:
         try:
             self._control.sendmsg([b"c"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         except OSError as exc:
-            raise SandboxFailed(f"the box died: {self.complaint() or 'its init is gone'}") from exc
+            detail = self.complaint()
+            raise CellLost(f"The sandbox ended by itself{': ' + detail if detail else ''}.", began=False) from exc
 
     def _converse(self, ours: socket.socket, request: Request) -> Raw:
         # The init has its own deadline; ours is for an init that hangs. What comes back is hostile: sizes are checked.
@@ -220,20 +245,22 @@ class InitCell:
                 ours.sendall(request.stdin)
             (size,) = struct.unpack("!I", _read(ours, 4))
             if size > 4096:
-                raise SandboxFailed("the box answered with nonsense")
+                raise ValueError(size)
             answer = json.loads(_read(ours, size))
             return self._understand(answer, request, ours)
         except TimeoutError as exc:
-            self._end()
-            raise SandboxFailed("the box did not answer in time and was closed") from exc
+            raise self._lost("The sandbox did not answer in time, and was closed.") from exc
         except (EOFError, ConnectionError) as exc:
             if self._stopped:
                 return Raw("stopped", None, 0.0, b"", b"", 0, b"")
-            self._end()
-            raise SandboxFailed("the box died while a command ran in it, and was closed") from exc
+            raise self._lost("The sandbox died while a command ran in it.") from exc
         except (ValueError, KeyError, TypeError) as exc:
-            self._end()
-            raise SandboxFailed("the box answered with nonsense and was closed") from exc
+            raise self._lost("The sandbox gave an answer that makes no sense, and was closed.") from exc
+
+    def _lost(self, message: str) -> CellLost:
+        self._died = True
+        self._end()
+        return CellLost(message, began=True)
 
     def _order(self, request: Request) -> dict[str, Any]:
         return {
@@ -246,19 +273,23 @@ class InitCell:
             "tail": request.tail,
             "kill_bytes": request.kill,
             "apart": request.apart,
+            "when_full": request.when_full,
+            "free": self._free,
         }
 
-    @staticmethod
-    def _understand(answer: dict[str, Any], request: Request, ours: socket.socket) -> Raw:
+    def _understand(self, answer: dict[str, Any], request: Request, ours: socket.socket) -> Raw:
         head, tail, errors = (int(size) for size in answer["parts"])
         if not (0 <= head <= request.head and 0 <= tail <= request.tail and 0 <= errors <= 4096):
             raise ValueError(answer["parts"])
+        self._free = None if answer["free"] is None else int(answer["free"])
+        if answer["ended"] == boxinit.KILLED:
+            return Raw("exit", 137, 0.0, b"", b"", 0, b"", killed=True)
         if answer["ended"] not in get_args(Ended):
             raise ValueError(answer["ended"])
         exit_code = None if answer["exit"] is None else int(answer["exit"])
         return Raw(
             answer["ended"], exit_code, float(answer["seconds"]), _read(ours, head), _read(ours, tail),
-            int(answer["dropped"]), _read(ours, errors),
+            int(answer["dropped"]), _read(ours, errors), bool(answer["full"]),
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -272,7 +303,7 @@ class InitCell:
         """Stop what runs, then end the box."""
         self.stop()
         with self._lock:
-            self._lock.wait_for(lambda: not self._running, boxinit.SWEEP_SECONDS + 1)
+            self._lock.wait_for(lambda: not self._running, SWEEP_SECONDS + 1)
         self._end()
 
     def _end(self) -> None:

@@ -7,6 +7,7 @@ container but its main process is killed. The container ends with the client's s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import subprocess
@@ -20,7 +21,7 @@ from graph.errors import SandboxFailed
 from graph.ports import Workspace
 from integrations.attend import Attendant, Ended, Sink
 from integrations.bubblewrap import make_root
-from integrations.cells import BoxLimits, Raw, Request
+from integrations.cells import CLOSED, BoxLimits, CellLost, Raw, Request
 from integrations.stubs import GITCONFIG, IGNORE, environment
 
 _MAIN = "echo ready $$; exec cat > /dev/null"
@@ -43,6 +44,14 @@ for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   sleep 0.02
 done
 exit 1
+"""
+# Kilobytes of a folder. What is closed to us is opened: there is no way to see into it otherwise.
+_SIZE = """
+if ! size=$(du -sk "$1" 2>/dev/null); then
+  find "$1" -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
+  size=$(du -sk "$1" 2>/dev/null)
+fi
+echo "${size%%[!0-9]*}"
 """
 _CONTROL_SECONDS = 60.0
 _TMP = "/tmp"  # noqa: S108 - inside the container
@@ -135,7 +144,9 @@ class ContainerCell:
         self._driver, self._name, self._process = driver, name, process
         self._one = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
-        self._stopped = self._closed = False
+        self._stopped = self._closed = self._died = False
+        self._maybe_full = True
+        """Nobody has looked yet, or the last look found the workspace too full."""
         self._main = ""
 
     def wait_ready(self) -> None:
@@ -154,7 +165,7 @@ class ContainerCell:
         _, errors = self._process.communicate()
         error = errors.decode(errors="replace").strip()[-2000:]
         self.close()
-        raise SandboxFailed(error or "the container did not start, and said nothing about it")
+        raise SandboxFailed(error or "the container did not start, and said nothing about why")
 
     def _exec_argv(self, request: Request) -> list[str]:
         argv = [self._driver.program, "exec", "--interactive", "--workdir", request.cwd or f"{self.root}/checkout"]
@@ -166,14 +177,35 @@ class ContainerCell:
     def execute(self, request: Request) -> Raw:
         with self._one:
             if self._closed:
-                raise SandboxFailed("the box is closed")
+                if self._died:
+                    raise CellLost("The sandbox's container died.", began=False)
+                raise SandboxFailed(CLOSED)
             if self._stopped:
                 return Raw("stopped", None, 0.0, b"", b"", 0, b"")
             if self._process.poll() is not None:
-                raise SandboxFailed("the container ended by itself")
-            return self._attend(request)
+                raise CellLost("The sandbox's container ended by itself.", began=False)
+            return self._guard(request)
 
-    def _attend(self, request: Request) -> Raw:
+    def _guard(self, request: Request) -> Raw:
+        """Run it as `Request.when_full` says if the workspace is too full."""
+        full = self._maybe_full and self._too_large()
+        self._maybe_full = full
+        if not full:
+            raw = self._attend(request)
+            self._maybe_full = raw.ended == "disk"
+            return raw
+        if request.when_full == "refuse":
+            return Raw("disk", None, 0.0, b"", b"", 0, b"", full=True)
+        if request.when_full == "delete":
+            bound = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *request.argv)
+            request = dataclasses.replace(request, argv=bound)
+        raw = self._attend(request, watched=False)
+        self._maybe_full = self._too_large()
+        if self._maybe_full and request.when_full == "delete":
+            return dataclasses.replace(raw, ended="disk" if raw.ended == "exit" else raw.ended, exit=None, full=True)
+        return raw
+
+    def _attend(self, request: Request, *, watched: bool = True) -> Raw:
         began = time.monotonic()
         try:
             client = subprocess.Popen(
@@ -191,7 +223,7 @@ class ContainerCell:
                 sinks[client.stderr.fileno()] = err
             attendant = Attendant(
                 sinks, seconds=request.seconds, kill_bytes=request.kill, wake=None, stop=self._stop_read,
-                leader_ended=lambda: client.poll() is not None, watch=self._watch,
+                leader_ended=lambda: client.poll() is not None, watch=self._watch if watched else lambda: None,
             )  # fmt: skip
             attendant.feed(os.dup(client.stdin.fileno()), request.stdin)
             client.stdin.close()
@@ -206,8 +238,11 @@ class ContainerCell:
         return _control([self._driver.program, "exec", self._name, *argv], self._driver.client_env())
 
     def _watch(self) -> Ended | None:
-        size = self._inside("du", "-sk", self.root).stdout.split()
-        return "disk" if size and size[0].isdigit() and int(size[0]) * 1024 > self._driver.limits.disk_bytes else None
+        return "disk" if self._too_large() else None
+
+    def _too_large(self) -> bool:
+        size = self._inside("/bin/sh", "-c", _SIZE, "sh", self.root).stdout.strip()
+        return size.isdigit() and int(size) * 1024 > self._driver.limits.disk_bytes
 
     def _sweep(self) -> None:
         if self._inside("/bin/sh", "-c", _SWEEP, "sh", self._main).returncode != 0:
@@ -215,9 +250,10 @@ class ContainerCell:
                 self._process.wait(1)  # else it is still there, and holds what cannot be killed
             gone = self._process.returncode is not None
             self._end()
+            self._died = True
             if gone:
-                raise SandboxFailed("the container ended by itself")
-            raise SandboxFailed("a command's processes could not be ended, and the box was closed")
+                raise CellLost("The sandbox's container died while a command ran in it.", began=True)
+            raise CellLost("A command's processes could not be ended, so the sandbox was closed.", began=True)
 
     def stop(self) -> None:
         if not self._stopped:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,35 +20,47 @@ from graph.values import Outcome
 from integrations import boxgit, escapes
 from integrations.bareprocess import BareProcess
 from integrations.bubblewrap import Bubblewrap
-from integrations.cells import BoxLimits, Cell, Driver, Raw, Request
+from integrations.cells import CLOSED, BoxLimits, Cell, CellLost, Driver, Raw, Request, WhenFull
 from integrations.containers import Containers
 from integrations.escapes import Finding
 from integrations.toolchains import box_path, toolchains
 
 __all__ = ["BoxLimits", "BoxSandbox", "Finding", "ShellBox", "choose", "toolchains", "verify"]
 
-_NO_FILE, _IS_FOLDER = 44, 45
+_NO_FILE, _IS_FOLDER, _NOT_ORDINARY = 44, 45, 46
+_FILE_SECONDS = 30.0
+_AGAIN = "Try again; if it keeps happening, whoever runs Threadwright should run `threadwright doctor`."
+_KILLED = "[the command killed the sandbox's own processes, and all of its own with them]\n"
+_ANEW = "[the sandbox was started anew: the checkout is as it was left, what was in /tmp is gone]\n"
+_FULL = (
+    "[the workspace is full: delete something first. It holds more than the {size} MB that it may hold; until it does"
+    " not, commands run but can write to no file]\n"
+)
 
 
 class ShellBox:
     """A `graph.ports.Box` over a driver's cell. Verbs may be called from several threads at once.
 
-    Every verb raises SandboxFailed when the box is gone, and Stopped once the halt flag is set; a `run` that the flag
-    breaks off gives an outcome that ended as "stopped".
+    Every verb raises SandboxFailed when the box is closed or does not start again, and Stopped once the halt flag is
+    set; a `run` that the flag breaks off gives an outcome that ended as "stopped". A cell that dies is opened anew on
+    the same workspace: a `run` that killed it gives exit code 137, the other verbs try once more.
     """
 
-    def __init__(self, cell: Cell, workspace: Workspace, limits: BoxLimits, halt: Halt | None) -> None:
-        self._cell, self._limits, self._halt = cell, limits, halt
+    def __init__(self, start: Callable[[], Cell], workspace: Workspace, limits: BoxLimits, halt: Halt | None) -> None:
+        self._start, self._limits, self._halt = start, limits, halt
+        self._reopening = threading.Lock()
+        self._closed = False
+        self._cell = start()
         if halt is not None:
-            halt.on_set(cell.stop)
+            halt.on_set(self._stop_cell)
         try:
-            opened = self._script(boxgit.OPEN, cell.mirror, workspace.commit)
+            opened = self._script(boxgit.OPEN, self._cell.mirror, workspace.commit)
         except BaseException:
-            cell.close()
+            self.close()
             raise
         if opened.exit != 0:
-            cell.close()
-            raise SandboxFailed(f"the checkout could not be made: {_why(opened)}")
+            self.close()
+            raise SandboxFailed(f"The checkout could not be made: {_why(opened)}. {_AGAIN}")
         self._shell = os.fsdecode(opened.head.rsplit(b"\n", 2)[-2])
 
     def run(
@@ -58,30 +72,37 @@ class ShellBox:
     ) -> Outcome:
         if "\0" in command:
             raise BadInput("a command cannot hold a NUL character")
-        limits = self._limits
-        raw = self._execute(
-            Request(
-                argv=(self._shell, "-c", command),
-                seconds=limits.command_seconds if timeout is None else timeout,
-                stdin=stdin,
-                head=limits.output_bytes // 2,
-                tail=limits.output_bytes - limits.output_bytes // 2,
-                kill=limits.output_kill,
-            )
+        limits, began = self._limits, time.monotonic()
+        request = Request(
+            argv=(self._shell, "-c", command),
+            seconds=limits.command_seconds if timeout is None else timeout,
+            stdin=stdin,
+            head=limits.output_bytes // 2,
+            tail=limits.output_bytes - limits.output_bytes // 2,
+            kill=limits.output_kill,
         )
+        note = ""
+        try:
+            raw = self._execute(request, again=False)
+        except CellLost:
+            raw, note = Raw("exit", 137, 0.0, b"", b"", 0, b"", killed=True), _ANEW
+        if raw.killed:
+            note = _KILLED + note
+        if raw.full:
+            note += _FULL.format(size=limits.disk_bytes >> 20)
         middle = f"\n[… {raw.dropped} bytes left out …]\n".encode() if raw.dropped else b""
         return Outcome(
             command=command.encode(errors="replace").decode(),
             exit=raw.exit,
-            seconds=raw.seconds,
-            output=(raw.head + middle + raw.tail).decode(errors="replace"),
+            seconds=time.monotonic() - began if raw.killed else raw.seconds,
+            output=note + (raw.head + middle + raw.tail).decode(errors="replace"),
             dropped=raw.dropped,
             ended=raw.ended,
         )
 
     def read(self, path: str, *, limit: int = 1_000_000) -> bytes:
         """The first `limit` bytes of a file. Raises BadInput if there is no such file."""
-        raw = self._tool(boxgit.READ, (_inside(path), str(limit)), keep=limit)
+        raw = self._tool(boxgit.READ, (_inside(path), str(limit)), keep=limit, seconds=_FILE_SECONDS)
         if raw.exit == _NO_FILE:
             raise BadInput(f"there is no file {_shown(path)}")
         if raw.exit != 0:
@@ -90,9 +111,13 @@ class ShellBox:
 
     def write(self, path: str, data: bytes) -> None:
         """Make or replace a file; folders on the way are made. Raises BadInput if that cannot be."""
-        raw = self._tool(boxgit.WRITE, (_inside(path),), keep=0, stdin=data)
+        raw = self._tool(boxgit.WRITE, (_inside(path),), keep=0, seconds=_FILE_SECONDS, stdin=data, when_full="refuse")
         if raw.exit == _IS_FOLDER:
             raise BadInput(f"{_shown(path)} is a folder")
+        if raw.exit == _NOT_ORDINARY:
+            raise BadInput(f"{_shown(path)} is not an ordinary file: it cannot be written")
+        if raw.full:
+            raise BadInput(f"{_shown(path)} cannot be written: the workspace is full, delete something first")
         if raw.exit != 0:
             raise BadInput(f"{_shown(path)} cannot be written: {_why(raw)}")
 
@@ -103,7 +128,7 @@ class ShellBox:
             size = self._limits.export_bytes
             raise TreeRefused(f"the change is too large to leave the sandbox: its pack has more than {size} bytes")
         if raw.ended != "exit":
-            raise SandboxFailed(f"the change could not be packed: {_why(raw)}")
+            raise SandboxFailed(f"The change could not be packed: {_why(raw)}. {_AGAIN}")
         if raw.exit != 0:
             raise TreeRefused(f"git could not take the change: {_why(raw)}")
         tree, _, pack = raw.head.partition(b"\n")
@@ -117,28 +142,66 @@ class ShellBox:
         # Somebody broke the checkout's git folder: it is disposable.
         made = self._script(f"{boxgit.FORGET}\n{boxgit.OPEN}", self._cell.mirror, commit)
         if made.exit != 0:
-            raise SandboxFailed(f"the checkout could not be made anew: {_why(made)}")
+            raise SandboxFailed(f"The checkout could not be made anew: {_why(made)}. {_AGAIN}")
 
     def changed(self, base: str) -> list[str]:
         raw = self._script(boxgit.CHANGED, self._cell.mirror, base, keep=16 << 20)
         if raw.ended != "exit" or raw.exit != 0:
-            raise SandboxFailed(f"git could not say what has changed: {_why(raw)}")
+            raise SandboxFailed(f"Git could not say what has changed in the checkout: {_why(raw)}. {_AGAIN}")
         return sorted({os.fsdecode(name) for name in raw.head.split(b"\0") if name})
 
     def close(self) -> None:
-        self._cell.close()
+        with self._reopening:
+            self._closed = True
+            cell = self._cell
+        cell.close()
 
-    def _execute(self, request: Request) -> Raw:
+    def _stop_cell(self) -> None:
+        self._cell.stop()
+
+    def _execute(self, request: Request, *, again: bool = True) -> Raw:
+        """`again`: run the request once more, in a new cell, when the cell died. Else raises CellLost, the cell new.
+
+        A cell that was dead before the request began is always made anew.
+        """
         if self._halt is not None:
             self._halt.check()
+        cell = self._cell
+        try:
+            return cell.execute(request)
+        except CellLost as lost:
+            self._reopen(cell)
+            if lost.began and not again:
+                raise
         return self._cell.execute(request)
 
-    def _tool(self, script: str, arguments: tuple[str, ...], *, keep: int, stdin: bytes = b"", cwd: str = "") -> Raw:
+    def _reopen(self, lost: Cell) -> None:
+        with self._reopening:
+            if self._closed:
+                raise SandboxFailed(CLOSED)
+            if self._cell is lost:  # else a command beside this one has done it
+                lost.close()
+                self._cell = self._start()
+        if self._halt is not None and self._halt.is_set():
+            self._cell.stop()  # it was set before the new cell was known
+            self._halt.check()
+
+    def _tool(
+        self,
+        script: str,
+        arguments: tuple[str, ...],
+        *,
+        keep: int,
+        seconds: float,
+        stdin: bytes = b"",
+        cwd: str = "",
+        when_full: WhenFull = "run",
+    ) -> Raw:
         """A script of ours, whose standard output is wanted whole, up to `keep` bytes."""
         raw = self._execute(
             Request(
                 argv=("/bin/sh", "-c", script, "sh", *arguments),
-                seconds=self._limits.open_seconds,
+                seconds=seconds,
                 stdin=stdin,
                 head=keep,
                 tail=0,
@@ -146,6 +209,7 @@ class ShellBox:
                 apart=True,
                 cwd=cwd,
                 env={"GIT_OPTIONAL_LOCKS": "0"},
+                when_full=when_full,
             )
         )
         if raw.ended == "stopped":
@@ -157,7 +221,7 @@ class ShellBox:
         return raw
 
     def _script(self, script: str, *arguments: str, keep: int = 4096) -> Raw:
-        return self._tool(script, arguments, keep=keep, cwd=self._cell.root)
+        return self._tool(script, arguments, keep=keep, seconds=self._limits.open_seconds, cwd=self._cell.root)
 
 
 def _inside(path: str) -> str:
@@ -207,7 +271,16 @@ class BoxSandbox:
         """Raises SandboxFailed, Stopped."""
         if self.halt is not None:
             self.halt.check()
-        return ShellBox(self.driver.start(workspace), workspace, self.driver.limits, self.halt)
+
+        def start() -> Cell:
+            try:
+                return self.driver.start(workspace)
+            except SandboxFailed as exc:
+                raise SandboxFailed(
+                    f"The sandbox ({self.name}) did not start: {str(exc).rstrip('.')}. {_AGAIN}"
+                ) from exc
+
+        return ShellBox(start, workspace, self.driver.limits, self.halt)
 
     def self_test(self) -> list[Finding]:
         """Attack a box of this driver: one finding an attack. Raises SandboxFailed when no box starts."""
@@ -256,18 +329,21 @@ def choose(
     if driver in ("docker", "podman"):
         program = shutil.which(driver, path=search_path)
         if program is None:
-            raise Misconfigured(f"The sandbox driver is {driver}, but there is no {driver} on the PATH: install it.")
+            raise Misconfigured(f"SANDBOX is {driver}, but there is no {driver} on the PATH: install it.")
         if not image:
-            raise Misconfigured(f"The sandbox driver is {driver}: name the image of the boxes (SANDBOX_IMAGE).")
+            raise Misconfigured(f"SANDBOX is {driver}: set SANDBOX_IMAGE to the image of the boxes.")
         return BoxSandbox(Containers(limits, program, image, unprivileged_uid, state_dir, driver), state_dir, halt)
     if driver == "process":
         if not process_accepted:
             raise Misconfigured(
                 "Without a sandbox, commands of the repository and of the model run as you, with your files and your"
-                " network. The driver `process` therefore needs a second setting that accepts this."
+                " network. SANDBOX=process therefore needs a second setting that accepts this:"
+                " I_UNDERSTAND_THERE_IS_NO_SANDBOX=true."
             )
         return BoxSandbox(BareProcess(limits, search_path, state_dir), state_dir, halt)
-    raise Misconfigured(f"There is no sandbox driver {driver!r}: use auto, bubblewrap, docker, podman or process.")
+    raise Misconfigured(
+        f"There is no sandbox driver {driver!r}: set SANDBOX to auto, bubblewrap, docker, podman or process."
+    )
 
 
 _toolchains = toolchains

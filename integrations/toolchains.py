@@ -17,6 +17,13 @@ _PRIVATE = (
     ".ssh", ".config", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".password-store", ".mozilla", ".netrc",
     ".claude", ".codex",
 )  # fmt: skip
+# What makes a folder somebody's project.
+_PROJECT = (".env", ".git", "pyproject.toml", "package.json")
+# Files of an installation that hold tokens: in its top folder and in its `etc`.
+_TOKENS = (
+    "pip.conf", "npmrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".condarc", "condarc", ".netrc", ".pypirc", ".env",
+    ".git-credentials", "credentials*.toml",
+)  # fmt: skip
 _SHARED = tuple(
     Path(name)
     for name in ("/", "/home", "/root", "/opt", "/var", "/tmp", "/mnt", "/srv", "/snap", "/nix", "/etc")  # noqa: S108
@@ -44,14 +51,19 @@ class _Survey:
     def prefix(self, folder: Path) -> Path | None:
         """The installation that a program's folder belongs to; the folder itself when that is all that may be shown."""
         parent = folder.parent
-        if folder.name in ("bin", "sbin") and self.allowed(parent) and _is_installation(parent):
+        inside_project = self.home in parent.parent.parents and _is_project(parent.parent)
+        if folder.name in ("bin", "sbin") and self.allowed(parent) and not inside_project and _is_installation(parent):
             return parent
-        return folder if self.allowed(folder) else None
+        return folder if self.allowed(folder) and not _is_project(folder) else None
+
+
+def _is_project(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _PROJECT)
 
 
 def _is_installation(folder: Path) -> bool:
     """Whether it looks like something that was installed, and not like a project, or like ~/.local and ~/.cargo."""
-    if (folder / ".git").exists() or folder.name in (".local", ".cargo"):
+    if _is_project(folder) or folder.name in (".local", ".cargo"):
         return False
     return any((folder / name).exists() for name in ("lib", "lib64", "libexec", "include", "pyvenv.cfg", "jre"))
 
@@ -139,7 +151,7 @@ def _own_home() -> Path:
 
 
 def _survey(search_path: str, home: Path | None) -> _Survey:
-    survey = _Survey(home or _own_home())
+    survey = _Survey((home or _own_home()).resolve())
     own = Path(sys.prefix)
     for folder in _folders(search_path, survey.home):
         real = folder.resolve()
@@ -174,3 +186,11 @@ def box_path(search_path: str, shown: Sequence[Path], *, home: Path | None = Non
     kept = [entry for entry in _survey(search_path, home).path if _within(Path(entry), [*_SYSTEM, *shown])]
     system = ("/usr/local/bin", "/usr/bin", "/bin")
     return ":".join(dict.fromkeys([*kept, *(entry for entry in system if entry not in kept)]))
+
+
+def token_files(place: Path) -> list[Path]:
+    """Files of an installation that may hold an operator's tokens; a box shows them empty."""
+    found = (path for folder in (place, place / "etc") for name in _TOKENS for path in folder.glob(name))
+    # Also where a link leads, as long as that is shown at all.
+    real = (path.resolve() for path in found if path.is_file())
+    return sorted({path for path in real if place in path.parents})

@@ -67,6 +67,7 @@ class Course:
             # The question is answered, the retry has begun: from here on this is a run like any other.
             self._tasks.clear(task, *self._flags, *(["saved"] if "retry" in self._flags else []))
             self._flags = []
+        self._beat.look()
         self._note_that_the_model_is_back(state)
         if self._unread and self._unread <= set(state.get("taken") or ()):
             self._tasks.acknowledge(self._lease, len(self._entries))

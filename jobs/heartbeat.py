@@ -46,6 +46,10 @@ class Heartbeat:
         """The run that is to be drained when words come."""
         self._control = control
 
+    def look(self) -> None:
+        """Look now, from the turn's own thread, as after each checkpoint. Raises LeaseLost, StoreUnavailable."""
+        self._obey(self._tasks.beat(self._lease))
+
     def _run(self) -> None:
         seen = time.monotonic()
         # The first look is at once: a stop may have come while nobody had the task.

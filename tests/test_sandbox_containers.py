@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import fake_engine
 import pytest
@@ -18,14 +19,14 @@ from graph.ports import Halt
 from integrations.sandbox import BoxLimits, BoxSandbox, ShellBox, verify
 
 
-def sandbox(folder: Path, name: str = "docker", **options: object) -> BoxSandbox:
+def sandbox(folder: Path, name: str = "docker", **options: Any) -> BoxSandbox:
     (folder / "engine").mkdir(exist_ok=True)
     fake_engine.install(folder / "engine", name)
     given = {"search_path": str(folder / "engine"), "image": "image:1", "unprivileged_uid": os.geteuid(), **options}
     return make_sandbox(folder, name, **given)
 
 
-def opened(folder: Path, **options: object) -> tuple[ShellBox, Path, str]:
+def opened(folder: Path, **options: Any) -> tuple[ShellBox, Path, str]:
     mirror, commit = make_mirror(folder, {"a.txt": b"hello\n"})
     return sandbox(folder, **options).open(make_workspace(folder, mirror, commit)), mirror, commit
 
@@ -95,9 +96,18 @@ def test_a_container_ends_with_the_bot(tmp_path: Path) -> None:
     assert len(containers(tmp_path)) == 1
     # What the kernel does when the bot is killed: its end of the client's standard input closes.
     box._cell._process.stdin.close()  # type: ignore[attr-defined]
-    wait_until(lambda: not containers(tmp_path))
-    with pytest.raises(SandboxFailed, match="ended by itself"):
-        box.run("true")
+    wait_until(lambda: not containers(tmp_path) and box._cell._process.poll() is not None)  # type: ignore[attr-defined]
+    assert box.run("cat a.txt").output == "hello\n"  # in a new one
+    box.close()
+
+
+def test_a_command_that_kills_the_container_is_a_red_run_and_the_next_works(tmp_path: Path) -> None:
+    box, _, _ = opened(tmp_path)
+    box.run("echo made > kept")
+    done = box.run(f"kill -9 {box._cell._main}; sleep 5")  # type: ignore[attr-defined]
+    assert (done.exit, done.ended) == (137, "exit")
+    assert "the command killed the sandbox's own processes" in done.output
+    assert box.run("cat kept").output == "made\n"
     box.close()
 
 
@@ -122,4 +132,20 @@ def test_the_self_test_attacks_containers_too(tmp_path: Path) -> None:
 def test_a_workspace_that_grows_too_large_ends_the_command(tmp_path: Path) -> None:
     box, _, _ = opened(tmp_path, limits=BoxLimits(disk_bytes=20 << 20))
     assert box.run("for i in $(seq 900); do head -c 1000000 /dev/zero > f$i; sleep 0.02; done").ended == "disk"
+    box.close()
+
+
+def test_in_a_full_workspace_commands_can_only_delete_and_closed_folders_count(tmp_path: Path) -> None:
+    box, _, commit = opened(tmp_path, limits=BoxLimits(disk_bytes=20 << 20))
+    hide = "mkdir c; head -c 40000000 /dev/zero > c/big; chmod 000 c; sleep 20"
+    assert box.run(hide, timeout=15).ended == "disk"
+    more = box.run("head -c 1000000 /dev/zero > more; stat -c %s more")
+    assert more.ended == "disk"
+    assert "the workspace is full: delete something first" in more.output
+    assert "\n0\n" in f"\n{more.output}"
+    with pytest.raises(BadInput, match="the workspace is full"):
+        box.write("a.txt", b"x")
+    assert "more" in box.changed(commit)
+    assert box.run("chmod 700 c; rm -rf c more").exit == 0
+    assert box.run("echo x > y; cat y").output == "x\n"
     box.close()

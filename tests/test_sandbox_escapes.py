@@ -108,13 +108,13 @@ def test_the_missing_knob_is_named(error: str, knobs: dict[str, str], words: str
 
 def test_there_is_no_falling_back(tmp_path: Path) -> None:
     assert make_sandbox(tmp_path, "auto").name == "bubblewrap"
-    with pytest.raises(Misconfigured, match="second setting"):
+    with pytest.raises(Misconfigured, match="I_UNDERSTAND_THERE_IS_NO_SANDBOX=true"):
         make_sandbox(tmp_path, "process")
     with pytest.raises(Misconfigured, match="no docker on the PATH"):
         make_sandbox(tmp_path, "docker", search_path="/nowhere", image="x")
     (tmp_path / "docker").write_text("#!/bin/sh\n")
     (tmp_path / "docker").chmod(0o755)
-    with pytest.raises(Misconfigured, match="name the image"):
+    with pytest.raises(Misconfigured, match="SANDBOX_IMAGE"):
         make_sandbox(tmp_path, "docker", search_path=str(tmp_path))
     with pytest.raises(Misconfigured, match="no sandbox driver 'none'"):
         make_sandbox(tmp_path, "none")

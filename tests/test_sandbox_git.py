@@ -206,5 +206,5 @@ def test_a_nested_repository_without_a_commit_is_refused_with_gits_words(tmp_pat
 
 def test_a_commit_that_the_mirror_lacks_is_an_error(tmp_path: Path) -> None:
     mirror, _ = start({"a": b"a"}, tmp_path)
-    with pytest.raises(SandboxFailed, match="checkout could not be made"), opened(tmp_path, mirror, "1" * 40):
+    with pytest.raises(SandboxFailed, match="The checkout could not be made"), opened(tmp_path, mirror, "1" * 40):
         pass

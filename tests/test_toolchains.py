@@ -145,3 +145,46 @@ def test_in_a_box_the_operators_toolchains_run_and_the_rest_of_the_home_is_absen
     assert box.run(f"touch {tool}/x").exit != 0
     box.close()
     assert subprocess.run(["ls", home / ".ssh"], check=True).returncode == 0
+
+
+@pytest.mark.parametrize("mark", [".env", ".git", "pyproject.toml", "package.json"])
+def test_a_project_with_its_programs_on_the_path_is_not_shown(home: Path, mark: str) -> None:
+    project = home / "proj"
+    program(project / "bin/tool")
+    program(project / "venv/bin/python")
+    (project / "venv/pyvenv.cfg").write_text("")
+    for folder in (project, home / "flat"):
+        (folder / "lib").mkdir(parents=True)
+        (folder / mark).write_text("TOKEN=1")
+    places, path = shown(home, project / "bin", project / "venv/bin", project, home / "flat")
+    assert places == path == ["proj/bin", "proj/venv/bin"]
+    (project / mark).unlink()
+    assert shown(home, project / "bin")[0] == ["proj"]  # without the mark, it looks like an installation
+
+
+def test_a_home_that_is_reached_by_a_link_is_not_shown(home: Path) -> None:
+    program(home / "bin/tool")
+    (home / "lib").mkdir()
+    link(home.parent / "alias", home)
+    alias = home.parent / "alias"
+    assert toolchains(f"{alias}/bin:{SYSTEM}", home=alias) == [home / "bin"]
+
+
+def test_tokens_in_installations_are_shown_empty(home: Path, tmp_path: Path) -> None:
+    node = home / "node"
+    program(node / "bin/node")
+    (node / "lib").mkdir()
+    (node / "etc").mkdir()
+    (node / "lib/linked").write_text("token")
+    link(node / ".netrc", node / "lib/linked")
+    names = ["pip.conf", "etc/npmrc", ".condarc", ".npmrc", ".netrc", "credentials.toml", "etc/pip.conf"]
+    for name in names:
+        (node / name).write_text("token")
+    (node / "lib/data").write_text("data")
+    mirror, commit = make_mirror(tmp_path, {"a": b"a"})
+    sandbox = make_sandbox(tmp_path, toolchains=[node])
+    box = sandbox.open(make_workspace(tmp_path, mirror, commit))
+    assert box.run(f"cd {node}; cat {' '.join(names)} lib/linked; cat lib/data").output == "data"
+    assert box.run(f"echo x > {node}/pip.conf").exit != 0
+    box.close()
+    assert (node / "pip.conf").read_text() == "token"
