@@ -8,6 +8,7 @@ Posting is at-least-once: the adapter looks for the key before it posts again af
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from graph.errors import LeaseLost, StoreUnavailable
 from integrations.redisserver import translated
 from jobs.tasks import Lease, Tasks
 from jobs.wording import Post
+
+log = logging.getLogger(__name__)
 
 DRAIN_LEASE_SECONDS = 5.0
 NO_SUCH_KEY = -2
@@ -167,6 +170,13 @@ class Drainer:
             return 0
 
     def let_go(self) -> None:
+        """Show the last cards, however soon after the edit before, and let others drain."""
+        if self._token:
+            self._edited.clear()
+            try:
+                self._cards()
+            except (_Lost, TryLater) as exc:
+                log.info("a card is left to the next drainer: %s", exc)
         with self._holding:
             if self._token:
                 self._tasks.script("drop", [f"tw:drain:{self._stream}"], [self._token])

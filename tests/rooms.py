@@ -209,9 +209,10 @@ class Room:
         return self.view
 
     def settle(self) -> None:
-        """Everything that is due is posted."""
+        """Everything that is due is posted, the last card too."""
         while self.drainer.run_once():
             pass
+        self.drainer.let_go()
 
     def log(self) -> list[str]:
         return [f"{e.kind} {e.data}" for _, e in self.desk.events(self.task)]

@@ -229,3 +229,15 @@ def test_a_result_that_changes_is_edited_in_place_and_found_by_its_message(room:
     assert room.outbox.amend(task, Post("result-abc", replace(REPLY, text="Merged.")))
     room.drainer.run_once()
     assert [(m, what.text) for m, what in room.chat.edits if isinstance(what, Reply)] == [(message, "Merged.")]
+
+
+def test_the_last_card_is_shown_when_the_drainer_goes_however_soon_after_the_one_before(
+    room: DeskRoom, task: str
+) -> None:
+    drainer = Drainer(room.tasks, room.chat, edit_seconds=3_600)
+    drainer.run_once()
+    room.outbox.show(task, replace(CARD, state="done"))
+    drainer.run_once()
+    assert room.chat.edits == []
+    drainer.let_go()
+    assert [what.state for _, what in room.chat.edits if isinstance(what, Card)] == ["done"]
