@@ -93,7 +93,8 @@ class Turn:
             if record.get("stop") and status not in ENDED:
                 # Before anything else: no node may run, and nothing be merged, after a stop.
                 self._ending.stop(lease, brief, record["stop"])
-            elif status == "running":
+            elif status == "running" or (status in ("asking", "watching") and self._tasks.beat(lease).words):
+                # What came between a turn's last look and its move to waiting has woken nobody.
                 self._work(lease, brief, halt, beat)
             else:
                 self._not_running(lease, record)
@@ -171,7 +172,7 @@ class Turn:
             self._ending.left_over(lease, entries, state)
             self._ending.end(lease, state["brief"], state.get("final") or NO_FINAL, show)
             self._tasks.acknowledge(lease, len(entries))
-        self._tasks.clear(lease.task, "retry")
+        self._tasks.clear(lease.task, "retry", "begun")
 
     def _forget_taken(self, lease: Lease, where: Standing, entries: list[Entry]) -> None:
         """Acknowledge the claimed entries that a checkpoint holds, from the oldest on."""

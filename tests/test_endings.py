@@ -17,7 +17,7 @@ from graph.values import Brief, Commit, Final, Question, Repository, Watching
 from jobs.crew import Crew
 from jobs.statuses import ENDED
 from jobs.sweeper import Sweeper
-from jobs.tasks import Tasks
+from jobs.tasks import Entry, Tasks
 from jobs.timing import deadlines
 from jobs.turn import Turn
 
@@ -150,6 +150,30 @@ def test_words_told_to_a_task_that_has_just_ended_wake_it_to_say_so(room: DeskRo
     assert room.woken == [task]
     turn(room, StandIn({"schema": 1, "brief": brief_of(room, task)}, over=True))
     assert any(key.startswith("late-") for key in room.outbox.keys(task))
+
+
+@pytest.mark.parametrize(("status", "waits"), [("watching", "approved"), ("asking", "answer")])
+def test_what_comes_between_a_turns_last_look_and_its_wait_is_taken_up(room: DeskRoom, status: Any, waits: str) -> None:
+    task = room.say(CAT, "add retries").task
+    question = Question(id="q1", kind="clarify", text="Which?", back="plan")
+    flow = StandIn({"schema": 1, "brief": brief_of(room, task)})
+    flow.waits = Watching(number=1, head="a" * 40) if status == "watching" else question
+    lease = room.tasks.take(task)
+    assert lease
+    room.tasks.claim(lease)
+    entry = Entry(id="e9", kind=waits, by=CAT.id, sha="a" * 40, question="q1")
+    room.tasks.tell(task, entry, ["e9"], wakes=(status,), at=room.clock)
+    room.tasks.move(task, status, at=room.clock, lease=lease)
+    assert room.tasks.release(lease), "the turn looks again"
+
+    def consume(payload: Any, *_: Any, **__: Any) -> Iterator[dict[str, Any]]:
+        flow.ran.append("a node")
+        flow.values = {**flow.values, "taken": ["e9"]}
+        yield flow.values
+
+    flow.stream = consume  # type: ignore[method-assign]
+    turn(room, flow)
+    assert flow.ran == ["a node"]
 
 
 def test_an_answer_given_before_the_status_says_asking_is_an_answer(room: DeskRoom) -> None:

@@ -321,7 +321,7 @@ def test_an_approval_that_is_taken_away_is_revoked_at_the_forge(house: House) ->
     room.when(lambda v: not v.data["approvals"], "revoked")
     [approval] = pull_of(room)["approvals"]
     assert approval["revoked"]
-    assert room.view.status == "watching"
+    room.until("watching")
 
 
 def test_a_second_person_must_approve_where_the_policy_says_so(house: House) -> None:
