@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from graph.errors import LeaseLost, Misconfigured, StoreUnavailable
+from graph.errors import LeaseLost, Misconfigured, StoreUnavailable, ThreadwrightError
 from graph.flow import RECURSION_LIMIT
 from graph.state import SCHEMA, TaskState
 from graph.values import Question, Watching
@@ -61,8 +61,8 @@ def readable(look: Callable[[], T], otherwise: T) -> T:
         return look()
     except (LeaseLost, StoreUnavailable):
         raise
-    except Exception:
-        # Whatever the library makes of bytes that it cannot read; logged, and the task ends with an error of its own.
+    except (ThreadwrightError, ValueError, TypeError, LookupError, AttributeError):
+        # What the library makes of bytes that it cannot read; logged, and the task ends with an error of its own.
         log.exception("a checkpoint cannot be read")
         return otherwise
 
