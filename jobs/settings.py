@@ -221,6 +221,11 @@ def environment(settings: Settings) -> dict[str, str]:
     return found
 
 
+def child_environment(settings: Settings) -> dict[str, str]:
+    """For a process of ours: what this one was given, with the settings that it runs with."""
+    return {**os.environ, **environment(settings)}
+
+
 def markdown_table() -> str:
     """The README's table of settings."""
     rows = ["| Setting | Default | What it does |", "| --- | --- | --- |"]

@@ -9,7 +9,7 @@ import threading
 import time
 from types import TracebackType
 
-from jobs.settings import Settings, environment
+from jobs.settings import Settings, child_environment
 
 STOP_SECONDS = 15.0
 """How long a worker has to leave its turn at a checkpoint."""
@@ -26,7 +26,7 @@ class Workers:
 
     def __init__(self, settings: Settings, count: int, *, log: int | None = None) -> None:
         self._settings = settings
-        self._env = {**os.environ, **environment(settings)}
+        self._env = child_environment(settings)
         self._count = count
         self._log = log
         self._stop = threading.Event()
