@@ -4,13 +4,18 @@ RUN := .venv/bin/python
 READY := .venv/.ready
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-all check format run clean
+.PHONY: demo test test-setup check format run clean
 
 demo: $(READY)
 	@$(RUN) -m bot demo
 
 test: $(READY)
 	@$(RUN) -m pytest -n 2 --dist loadfile
+
+# What needs the package registries, and Node with npm: no part of `make test`.
+test-setup: $(READY)
+	@.ci/node
+	@$(RUN) -m pytest -m registry
 
 check: $(READY)
 	.venv/bin/ruff format --check .

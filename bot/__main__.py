@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -387,6 +388,33 @@ def doctor(as_json: AsJson = False) -> None:
         else:
             typer.echo(as_called(cli.doctor_text(parts)))
         if any(part.needed and not part.ok for part in parts):
+            raise typer.Exit(cli.FAILED)
+
+
+@app.command(name="check")
+def check_repository(
+    repo: Repo = "",
+    branch: Branch = "",
+    file: Annotated[
+        str, typer.Option("--file", metavar="TOML", help="A .threadwright.toml to try instead of the committed one.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Try a repository: find its commands, run set-up and baseline in the sandbox, and say what a task would miss."""
+    with _plainly(as_json=as_json):
+        if not repo:
+            raise cli.BadUsage("Which repository? Name it with --repo PATH-or-URL.")
+        from jobs import trying
+
+        config = Path(file) if file else None
+        trial = trying.attempt(
+            _settings(), cli.repository(repo), branch, config, lambda line: typer.echo(neutralise(line), err=as_json)
+        )
+        if as_json:
+            _print_json({**trial.data(), "exit": cli.FAILED if trial.missing else cli.OK})
+        else:
+            typer.echo(neutralise(trying.text(trial)))
+        if trial.missing:
             raise typer.Exit(cli.FAILED)
 
 

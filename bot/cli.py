@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +212,7 @@ def doctor_text(parts: Sequence[Part]) -> str:
         mark = "ok" if part.ok else "FAILS" if part.needed else "off"
         lines.append(f"{mark:<6} {one_line(part.name, 40)}: {one_line(part.detail, 500)}")
         if not part.ok and part.remedy:
-            lines.append(f"       {neutralise(part.remedy)}")
+            lines.append(textwrap.indent(neutralise(part.remedy), " " * 7))
     return "\n".join(lines)
 
 

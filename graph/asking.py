@@ -11,10 +11,11 @@ from langgraph.types import interrupt
 from graph.messages import pending, result_of
 from graph.planning import accepted, follow_up, one_more_step
 from graph.ports import Ports
-from graph.receipts import red, report
+from graph.receipts import report
 from graph.state import TaskState
 from graph.talking import AGAIN, DRAFT, FINISH, GO_ON, STOP
 from graph.values import Answered, Final, Heard, Limits, Question, Step
+from graph.verdicts import red
 from graph.working import Update, asks, data, granted_of, messages_of, name_of, over, question_id, stops
 
 _YES = frozenset({"approve", "approved", "yes", "y", "ok", "okay", "go", "go on", "go ahead"})

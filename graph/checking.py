@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from langchain_core.messages import ToolMessage
 from langgraph.runtime import Runtime
@@ -11,13 +11,17 @@ from langgraph.runtime import Runtime
 from graph import commands, comparing
 from graph.errors import TreeRefused
 from graph.messages import pending, result_of
-from graph.planning import step_words
+from graph.planning import one_more_step, step_words
+from graph.policies import project_of
 from graph.ports import Box, Ports
-from graph.receipts import red, report, slim
+from graph.receipts import report, slim
 from graph.running import run_all
+from graph.serving import serve
 from graph.state import TaskState
 from graph.talking import AGAIN, DRAFT, STOP
-from graph.values import CheckResult, Choice, Command, Commit, Notice, Outcome, Question
+from graph.touching import step_command
+from graph.values import CheckResult, Choice, Command, Commit, Notice, Outcome, Question, Step, Verdict
+from graph.verdicts import red
 from graph.working import (
     Update,
     announced,
@@ -25,6 +29,7 @@ from graph.working import (
     clipped_title,
     commits_of,
     data,
+    limit_of,
     messages_of,
     name_of,
     open_box,
@@ -33,6 +38,11 @@ from graph.working import (
     seconds,
     spend,
 )
+
+QUICK = 10.0
+"""Seconds: a suite that takes no longer is run whole at every step."""
+BEARABLE = 120.0
+"""Seconds: one that takes no longer is, where nobody can say which of its tests belong to a step."""
 
 _DROPPINGS = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 
@@ -45,15 +55,15 @@ def check(state: TaskState, runtime: Runtime[Ports]) -> Update:
     if not box.changed(head) and head == state["base_sha"]:
         return _went_on(state, "Nothing has changed, so there was nothing to check and nothing to commit.", {})
     found = _commands(state, box)
-    formats = run_all(ports, box, [c for c in found if c.kind == "format"])
-    results = [_formatted(command, outcome) for command, outcome in formats]
+    formats = run_all(ports, box, [c for c in found if c.kind == "format"], limit_of(state, ports))
+    results = [_formatted(ran.command, ran.outcome) for ran in formats]
     _tidy(box, head, None)
     try:
         # Before the tests run: what they leave lying about is no part of the change.
         tree = box.export(head)
     except TreeRefused as exc:
         return _refused(state, ports, {}, "", exc)
-    results = [slim(result) for result in (*results, *_verdicts(state, ports, box, found))]
+    results = [slim(result) for result in (*results, *_verdicts(state, ports, box, found, _for_step(state, box)))]
     spent = spend(state, seconds(*(result.outcome for result in results)))
     update: Update = {"commands": found, "checks": results, "spent": spent}
     if red(results) and not state.get("finishing"):
@@ -63,11 +73,20 @@ def check(state: TaskState, runtime: Runtime[Ports]) -> Update:
     order = len(commits_of(state)) + 1
     try:
         sha = ports.workspaces.take(
-            state["brief"], repository_of(state), tree, [head], _message(state, title), order=order, allow=allow
+            state["brief"],
+            repository_of(state),
+            tree,
+            [head],
+            _message(state, title),
+            order=order,
+            allow=allow,
+            protected=project_of(state).protected_paths,
         )
     except TreeRefused as exc:
         return _refused(state, ports, update, tree.tree, exc)
     box.reset(sha)
+    if all(not result.command.partial for result in results) and len(results) == len(found):
+        update["proved"] = sha
     return _committed(state, ports, {**update, "receipts": results}, sha, title)
 
 
@@ -77,7 +96,8 @@ def _commands(state: TaskState, box: Box) -> list[Command]:
     if any(command.kind == "test" for command in found):
         return found
     kinds = {command.kind for command in found}
-    return [*found, *(command for command in commands.find(box) if command.kind not in kinds)]
+    said = project_of(state).checks
+    return [*found, *(command for command in commands.find(box, said) if command.kind not in kinds)]
 
 
 def _formatted(command: Command, outcome: Outcome) -> CheckResult:
@@ -87,12 +107,82 @@ def _formatted(command: Command, outcome: Outcome) -> CheckResult:
     return CheckResult(command=command, verdict="not run", outcome=outcome, reason="the formatter failed: not fatal")
 
 
-def _verdicts(state: TaskState, ports: Ports, box: Box, found: Sequence[Command]) -> list[CheckResult]:
+def _for_step(state: TaskState, box: Box) -> Callable[[Command], Command | None]:
+    """What stands for a command in a step: of a suite that takes long, the tests of what the step touched.
+
+    None: nothing does, and the whole suite has the word before anything is published. A suite that was quick on the
+    base is run whole: that finds more.
+    """
+    changed = box.changed(state["head"])
+    template = project_of(state).checks.test_step or ""
+    base = {result.command.command: result.outcome for result in state.get("baseline") or []}
+
+    def chosen(command: Command) -> Command | None:
+        outcome = base.get(command.command)
+        took = outcome.seconds if outcome else 0.0
+        if command.kind != "test" or (not template and took <= QUICK):
+            return command
+        narrowed = step_command(box, command, template, changed)
+        return narrowed or (command if took <= BEARABLE else None)
+
+    return chosen
+
+
+def _verdicts(
+    state: TaskState,
+    ports: Ports,
+    box: Box,
+    found: Sequence[Command],
+    chosen: Callable[[Command], Command | None] = lambda command: command,
+) -> list[CheckResult]:
+    """How checks and tests end with the change, against the base; `chosen` says what is run for a command."""
     base = {result.command.command: result for result in state.get("baseline") or []}
     before = box.changed(state["head"])
-    ran = run_all(ports, box, [command for command in found if command.kind != "format"])
+    wanted = [(command, now) for command in found if command.kind != "format" and (now := chosen(command)) is not None]
+    tests = any(command.kind == "test" for command, _ in wanted)
+    problem = serve(ports, box, project_of(state).services) if tests else ""
+    results = []
+    for command, now in wanted:
+        known = base.get(command.command)
+        if problem and command.kind == "test":
+            results.append(_unserved(now, known, problem))
+        else:
+            results += [
+                comparing.judge(ran.command, known, ran.outcome, ran.reading)
+                for ran in run_all(ports, box, [now], limit_of(state, ports))
+            ]
     _tidy(box, state["head"], before)
-    return [comparing.judge(command, base.get(command.command), outcome) for command, outcome in ran]
+    return results
+
+
+def _unserved(command: Command, base: CheckResult | None, problem: str) -> CheckResult:
+    """A service that started on the base and does not with the change is the change's doing."""
+    verdict: Verdict = "not run" if base is None or base.verdict == "not run" else "red"
+    return CheckResult(command=command, verdict=verdict, reason=problem)
+
+
+def prove(state: TaskState, runtime: Runtime[Ports]) -> Update:
+    """The whole suite once, on the head that is about to leave, where steps ran only a part of it."""
+    ports = runtime.context
+    ports.halt.check()
+    head = state["head"]
+    suites = [command for command in state.get("commands") or [] if command.kind == "test"]
+    if not suites or head == state["base_sha"] or state.get("proved") == head or state.get("finishing"):
+        return {"next": "publish"}
+    box = open_box(state, ports)
+    results = [slim(result) for result in _verdicts(state, ports, box, suites)]
+    if box.changed(head):
+        box.reset(head)
+    others = [result for result in state.get("receipts") or [] if result.command.kind != "test"]
+    spent = spend(state, seconds(*(result.outcome for result in results)))
+    update: Update = {"receipts": [*others, *results], "checks": [*others, *results], "spent": spent, "proved": head}
+    proofs = state.get("proofs", 0)
+    if not red(results) or proofs >= ports.rules.repairs:
+        return {**update, "proofs": 0, "next": "publish"}
+    step = Step(title="fix: make the whole suite green", criteria=("the whole test suite is green",))
+    said = f"The whole suite was run, and it is red:\n{data(state, report(results))}"
+    back = one_more_step(state, step, said)
+    return {**update, **back, "proofs": proofs + 1, "phase": "implement", "repairs": 0, "next": "implement"}
 
 
 def _tidy(box: Box, head: str, before: Sequence[str] | None) -> None:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from graph.errors import BadInput
 from graph.ports import Box
+from graph.project import Checks
+from graph.runners import runner_of
+from graph.tomlplaces import NAME
 from graph.values import Command
 
 Kind = Literal["format", "check", "test"]
@@ -22,6 +25,7 @@ _SCRIPTS: tuple[tuple[Kind, str], ...] = (
 )
 _TARGETS: dict[Kind, tuple[str, ...]] = {"format": ("format", "fmt"), "check": ("check", "lint"), "test": ("test",)}
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+_RUN_SCRIPT = re.compile(r"(?:npm|pnpm|yarn)(?: run)? ([\w:.-]+)")
 _RUNNERS = (("pnpm-lock.yaml", "pnpm run"), ("yarn.lock", "yarn run"), ("package.json", "npm run"))
 _PYTHON_TESTS = r"""
 git ls-files -co --exclude-standard -- 'test_*.py' '*_test.py' '*/test_*.py' '*/*_test.py' | head -n 200
@@ -32,13 +36,37 @@ git grep --untracked -lE '^(import pytest|from pytest|def test_|async def test_)
 """
 
 
-def find(box: Box) -> list[Command]:
-    """Formats, checks and tests, one of each at most, in this order. Empty when the repository has none."""
+def find(box: Box, said: Checks | None = None) -> list[Command]:
+    """Formats, checks and tests, in this order. Empty when the repository has none.
+
+    `said`: what the repository's own file says. A kind that it says anything about is not looked for.
+    """
+    said = said or Checks()
     best: dict[Kind, Command] = {}
     for place in (_scripts, _makefile, _python, _package_json, _cargo, _go):
         for kind, command, where in place(box):
             best.setdefault(kind, Command(kind=kind, command=command, found_in=where))
-    return [best[kind] for kind in ("format", "check", "test") if kind in best]
+    given: dict[Kind, tuple[str | None, ...]] = {
+        "format": (said.format,),
+        "check": (said.lint, said.types),
+        "test": (said.test,),
+    }
+    found: list[Command] = []
+    for kind, lines in given.items():
+        if all(line is None for line in lines):
+            found += [best[kind]] if kind in best else []
+        else:
+            found += [Command(kind=kind, command=line, found_in=NAME) for line in lines if line]
+    scripts = _package_scripts(box) if any(_RUN_SCRIPT.match(command.command) for command in found) else {}
+    return [_with_runner(command, scripts) for command in found]
+
+
+def _with_runner(command: Command, scripts: dict[str, Any]) -> Command:
+    if command.kind != "test":
+        return command
+    script = _RUN_SCRIPT.match(command.command)
+    text = scripts.get(script[1], "") if script else ""
+    return command.model_copy(update={"runner": runner_of(command.command, text if isinstance(text, str) else "")})
 
 
 def _text(box: Box, path: str) -> str | None:
@@ -127,17 +155,21 @@ def _unittest(box: Box, tests: str) -> str:
     return f"python3 -m unittest discover{pattern}"
 
 
-def _package_json(box: Box) -> Found:
-    text = _text(box, "package.json")
-    if text is None:
-        return
+def _package_scripts(box: Box) -> dict[str, Any]:
     try:
-        scripts = json.loads(text).get("scripts", {})
+        scripts = json.loads(_text(box, "package.json") or "{}").get("scripts", {})
     except (ValueError, AttributeError):
+        return {}
+    return scripts if isinstance(scripts, dict) else {}
+
+
+def _package_json(box: Box) -> Found:
+    scripts = _package_scripts(box)
+    if not scripts:
         return
     runner = next(run for name, run in _RUNNERS if _text(box, name) is not None)
     for kind, name in (("format", "format"), ("check", "lint"), ("test", "test")):
-        script = scripts.get(name) if isinstance(scripts, dict) else None
+        script = scripts.get(name)
         # npm writes this placeholder into every new package.
         if isinstance(script, str) and "no test specified" not in script:
             yield kind, f"{runner} {name}", "package.json"  # type: ignore[misc]

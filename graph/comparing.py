@@ -6,182 +6,232 @@ with the change is green whatever the base was. "Green" with `old_failures` mean
 A base on which the runner works and there is nothing for it to run is like one without a test command: the tests that
 come with the change are all its own, so they stand for themselves, and are red when they fail. To call them not run
 would let a change leave with its own tests failing.
+
+A suite in which not one test passes, and that complains of a package or a service, needs that: it was not run. One in
+which some pass and some fail for want of a service is red, with old failures.
+
+A partial command runs some of the tests of its base. It says nothing of the others, so no test of it is missed; and
+when it executes none, and none of what it names is broken either, there was nothing for it to judge: not run, whatever
+the base was. That cannot hide that tests were deleted: the whole command, at the end, is compared in full. What cannot
+be loaded any more is red.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from graph.values import CheckResult, Command, Outcome
+from graph import missing
+from graph.outputs import KEPT_NAMES, Reading
+from graph.reports import read
+from graph.values import CheckResult, Command, Outcome, Verdict
 
-_PYTEST_LINE = re.compile(r"^=*\s*((?:\d+ [a-z]+(?:, )?)+) in [\d.]+ ?s.*$", re.MULTILINE)
-_PYTEST_NAME = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
-_UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
-_UNITTEST_NAME = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
-_UNITTEST_SUM = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
-_NO_MODULE = re.compile(r"^\S*python[\d.]*(?:\.exe)?: No module named (\S+)$", re.MULTILINE)
-_MAKE_ERROR = re.compile(r"^g?make(?:\[\d+\])?: \*\*\* .*\bError (126|127)\b", re.MULTILINE)
-_NO_TESTS = re.compile(r"no tests ran|no tests found|no test files|no tests to run|collected 0 items", re.IGNORECASE)
-_CARGO_RAN = re.compile(r"^running (\d+) tests?$", re.MULTILINE)
-_NO_PACKAGE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _NONE = "not one test was executed"
-_EXECUTED = frozenset({"passed", "failed", "skipped", "xfailed", "xpassed"})
+_UNLOADED = "not one test could be started"
+_MEMORY = "it ran out of memory"
 _ENDS = {
     "timeout": "it did not end within the time limit",
     "output": "it printed too much and was ended",
-    "memory": "it ran out of memory",
+    "memory": _MEMORY,
     "disk": "the workspace ran out of disk space",
     "stopped": "it was stopped",
 }
+_HEAP = re.compile(
+    r"JavaScript heap out of memory|^g?make(?:\[\d+\])?: \*\*\* .*(?:\bError 137$|\bKilled$)", re.MULTILINE
+)
+_LAST = 2_000
+"""Characters of the end of an output."""
+_FIRST = 5
+"""Names that a reason holds."""
+# Failing names that are no tests: a file, a package, what is made ready for a class.
+_NO_TEST = re.compile(
+    r"[^:>]+\.\w{1,5}|.* \[(?:build failed|setup failed|failed)\]|.*_FailedTest.*|(?:setUp|tearDown)(?:Class|Module) .*"
+)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What a runner's output says. `executed`: number of tests, None when it does not say."""
-
-    executed: int | None
-    failing: tuple[str, ...]
-    whole: bool
-    """False when the names are fewer than the failures that the runner counted."""
-    empty: bool = False
-    """True when there was nothing to execute, not even tests that could not be loaded."""
-
-
-def read(output: str) -> Reading:
-    """Understands pytest's and unittest's words, and cargo's number of tests."""
-    lines = _PYTEST_LINE.findall(output)
-    if lines:
-        return _read_pytest(output, lines[-1])
-    ran = _UNITTEST_RAN.findall(output)
-    if ran:
-        return _read_unittest(output, sum(map(int, ran)))
-    if cargo := _CARGO_RAN.findall(output):
-        executed = sum(map(int, cargo))
-        return Reading(executed, (), whole=False, empty=executed == 0)
-    none = bool(_NO_TESTS.search(output))
-    return Reading(0 if none else None, (), whole=False, empty=none)
-
-
-def _read_pytest(output: str, summary: str) -> Reading:
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", summary)}
-    names = tuple(dict.fromkeys(_PYTEST_NAME.findall(output)))
-    failures = counts.get("failed", 0) + counts.get("error", 0) + counts.get("errors", 0)
-    executed = sum(number for word, number in counts.items() if word in _EXECUTED)
-    return Reading(executed, names, whole=len(names) >= failures > 0, empty=executed + failures == 0)
-
-
-def _read_unittest(output: str, ran: int) -> Reading:
-    names = tuple(dict.fromkeys(_UNITTEST_NAME.findall(output)))
-    sums = [int(n) for line in _UNITTEST_SUM.findall(output) for n in re.findall(r"(?:failures|errors)=(\d+)", line)]
-    # A module that cannot be imported is counted as one test that ran.
-    unloaded = sum("_FailedTest" in name for name in names)
-    empty = ran + len(names) + sum(sums) == 0
-    return Reading(max(ran - unloaded, 0), names, whole=len(names) >= sum(sums) > 0, empty=empty)
-
-
-def why_not_run(command: Command, outcome: Outcome) -> str:
+def why_not_run(command: Command, outcome: Outcome, reading: Reading | None = None) -> str:
     """Why this command cannot run here, in plain words; empty when it ran to its end. For the base alone."""
+    reading = read(command, outcome, None) if reading is None else reading
     if outcome.ended != "exit":
         return _ENDS[outcome.ended]
-    if outcome.exit in (126, 127) or _MAKE_ERROR.search(outcome.output):
-        return "a program that it needs is missing here"
-    if missing := _NO_MODULE.search(outcome.output):
-        return f"the Python package {missing[1]} is missing here"
-    if command.kind != "test":
+    if outcome.exit == 137 or (not reading.executed and _HEAP.search(outcome.output)):
+        return _MEMORY
+    if program := missing.program(outcome, reading):
+        return program
+    if command.kind != "test" or (outcome.exit == 0 and reading.executed is None):
         return ""
-    executed = read(outcome.output).executed
-    if executed == 0:
-        package = _NO_PACKAGE.search(outcome.output)
-        return f"{_NONE}{f' (no module {package[1]})' if package else ''}"
-    return _NONE if outcome.exit == 5 and executed is None else ""
+    if reading.executed == 0 and reading.empty and outcome.exit in (0, 5):
+        return _NONE
+    if reading.executed is None and not reading.failing:
+        # Nobody knows whether something ran. Only what was said last is why it ended.
+        return missing.package_or_service(outcome.output[-_LAST if not command.runner else 0 :])
+    if reading.executed == 0:
+        return missing.package_or_service(outcome.output) or (_NONE if reading.empty else _UNLOADED)
+    return missing.service(outcome.output) if reading.passed == 0 and outcome.exit != 0 else ""
 
 
-def _was_empty(base: CheckResult) -> bool:
-    """The runner was there, and no tests for it."""
-    return base.reason == _NONE and base.outcome is not None and _is_empty(base.outcome)
+def baseline(command: Command, outcome: Outcome, reading: Reading | None = None) -> CheckResult:
+    """The verdict on the base, before any change. `reading`: None when there is no report."""
+    reading = read(command, outcome, None) if reading is None else reading
+    result = _alone(command, outcome, reading)
+    passing = reading.passing if len(reading.passing) <= KEPT_NAMES else ()
+    return result.model_copy(update={"passing": passing})
 
 
-def _is_empty(outcome: Outcome) -> bool:
-    reading = read(outcome.output)
-    return reading.empty or (outcome.exit == 5 and reading.executed is None)
-
-
-def baseline(command: Command, outcome: Outcome) -> CheckResult:
-    """The verdict on the base, before any change."""
-    if reason := why_not_run(command, outcome):
-        return CheckResult(command=command, verdict="not run", outcome=outcome, reason=reason)
+def _alone(command: Command, outcome: Outcome, reading: Reading) -> CheckResult:
+    if reason := why_not_run(command, outcome, reading):
+        return _result(command, outcome, reading, "not run", reason)
     if outcome.exit == 0:
-        return CheckResult(command=command, verdict="green", outcome=outcome)
-    failing = read(outcome.output).failing
-    return CheckResult(command=command, verdict="red", outcome=outcome, reason=_exit(outcome), failing=failing)
+        return _result(command, outcome, reading, "green")
+    return _result(command, outcome, reading, "red", _exit(outcome), failing=reading.failing)
 
 
-def judge(command: Command, base: CheckResult | None, outcome: Outcome) -> CheckResult:
+def judge(command: Command, base: CheckResult | None, outcome: Outcome, reading: Reading | None = None) -> CheckResult:
     """The verdict with the change. `base` is None for a command that the base did not have: then it stands for itself,
-    as it does when the base had the command and no tests for it.
+    as it does when the base had the command and no tests for it. Of a partial command it may be the whole suite's.
 
     When both are red, it is green with `old_failures` listed if the same runner ended the same way and every failing
     test failed on the base too ("no new failures"); where the output names no tests, it is red.
     """
+    reading = read(command, outcome, None) if reading is None else reading
+    if command.partial and _found_none(command, outcome, reading):
+        return _result(command, outcome, reading, "not run", _NONE)
     if base is None:
-        return baseline(command, outcome)
-    if _passed(command, outcome):
-        return CheckResult(command=command, verdict="green", outcome=outcome)
-    if _was_empty(base):
-        return baseline(command, outcome)
-    reading = read(outcome.output)
+        return _alone(command, outcome, reading)
+    if _passed(command, outcome, reading):
+        return _compared(command, base, outcome, reading, "green")
     if base.verdict == "not run":
+        if base.reason == _NONE:
+            return _alone(command, outcome, reading)
         reason = _why_not_judged(command, base, outcome, reading)
-        return CheckResult(command=command, verdict="not run", outcome=outcome, reason=reason, failing=reading.failing)
-    known = set(base.failing)
-    old = tuple(name for name in reading.failing if name in known)
-    if base.verdict == "red" and _no_new(base, outcome, reading):
-        reason = "no new failures; what fails failed before"
-        return CheckResult(
-            command=command, verdict="green", outcome=outcome, reason=reason, failing=reading.failing, old_failures=old
-        )
-    reason = _why_red(base, outcome, reading)
+        return _result(command, outcome, reading, "not run", reason, failing=reading.failing)
+    if base.verdict == "red" and _no_new(command, base, outcome, reading):
+        return _compared(command, base, outcome, reading, "green", "no new failures; what fails failed before")
+    return _compared(command, base, outcome, reading, "red", _why_red(command, base, outcome, reading))
+
+
+def _result(
+    command: Command,
+    outcome: Outcome,
+    reading: Reading,
+    verdict: Verdict,
+    reason: str = "",
+    failing: tuple[str, ...] = (),
+) -> CheckResult:
     return CheckResult(
-        command=command, verdict="red", outcome=outcome, reason=reason, failing=reading.failing, old_failures=old
+        command=command,
+        verdict=verdict,
+        outcome=outcome,
+        reason=reason,
+        failing=failing,
+        executed=reading.executed,
     )
 
 
-def _passed(command: Command, outcome: Outcome) -> bool:
+def _compared(
+    command: Command, base: CheckResult, outcome: Outcome, reading: Reading, verdict: Verdict, reason: str = ""
+) -> CheckResult:
+    """With what is known by name of both runs."""
+    failing = reading.failing if verdict == "red" or reason else ()
+    known, passing = set(base.failing), set(reading.passing)
+    gone = _vanished(command, base, reading)
+    if verdict == "green":
+        reason = "; ".join(part for part in (reason, _fewer(command, base, reading, gone)) if part)
+    return _result(command, outcome, reading, verdict, reason, failing).model_copy(
+        update={
+            "old_failures": tuple(name for name in failing if name in known),
+            "newly_passing": tuple(name for name in base.failing if name in passing),
+            "vanished": gone,
+        }
+    )
+
+
+def _vanished(command: Command, base: CheckResult, reading: Reading) -> tuple[str, ...]:
+    """Only where both runs name all their tests: of what is not named nobody knows whether it is gone."""
+    if command.partial or not reading.named or base.verdict == "not run" or base.executed is None:
+        return ()
+    if not base.passing and base.executed > sum(not _NO_TEST.fullmatch(name) for name in base.failing):
+        return ()
+    # Tests of a file that cannot be loaded are not gone.
+    broken = tuple(name.partition(" [")[0] for name in reading.failing if _NO_TEST.fullmatch(name))
+    if broken and not reading.executed:
+        return ()
+    now = {*reading.passing, *reading.failing}
+    before = (*base.passing, *(name for name in base.failing if not _NO_TEST.fullmatch(name)))
+    return tuple(dict.fromkeys(name for name in before if name not in now and not name.startswith(broken)))
+
+
+def _fewer(command: Command, base: CheckResult, reading: Reading, gone: tuple[str, ...]) -> str:
+    """That fewer tests ran than on the base, in words; empty if not fewer did."""
+    if command.partial or base.verdict == "not run" or base.executed is None or reading.executed is None:
+        return ""
+    if reading.executed >= base.executed:
+        return ""
+    ran = f"{reading.executed} {'test' if reading.executed == 1 else 'tests'} ran, {base.executed} on the base"
+    skipped = set(reading.skipped)
+    away = [name for name in gone if name not in skipped]
+    left_out = [name for name in gone if name in skipped]
+    parts = [ran, f"gone: {_listed(away)}" if away else "", f"skipped now: {_listed(left_out)}" if left_out else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FIRST} more" if len(names) > _FIRST else ""
+    return f"{', '.join(names[:_FIRST])}{more}"
+
+
+def _found_none(command: Command, outcome: Outcome, reading: Reading) -> bool:
+    return command.kind == "test" and outcome.ended == "exit" and reading.executed == 0 and reading.empty
+
+
+def _passed(command: Command, outcome: Outcome, reading: Reading) -> bool:
     if outcome.ended != "exit" or outcome.exit != 0:
         return False
     # Deleting the tests would make them pass: a suite that ran tests on the base must run some.
-    return not (command.kind == "test" and read(outcome.output).executed == 0)
+    return not (command.kind == "test" and reading.executed == 0)
 
 
-def _no_new(base: CheckResult, outcome: Outcome, reading: Reading) -> bool:
-    same_end = base.outcome is not None and outcome.ended == "exit" and outcome.exit == base.outcome.exit
-    return same_end and reading.whole and reading.executed != 0 and set(reading.failing) <= set(base.failing)
+def _no_new(command: Command, base: CheckResult, outcome: Outcome, reading: Reading) -> bool:
+    if base.outcome is None or outcome.ended != "exit" or not reading.whole:
+        return False
+    if not set(reading.failing) <= set(base.failing):
+        return False
+    if outcome.exit == base.outcome.exit and reading.executed != 0:
+        return True
+    # A few of the tests: pytest ends with 2 when none could be loaded, and with 1 when the others run beside them.
+    return command.partial and {outcome.exit, base.outcome.exit} <= {1, 2}
 
 
 def _why_not_judged(command: Command, base: CheckResult, outcome: Outcome, reading: Reading) -> str:
     """True of both runs: this is said of the one with the change, which may have ended otherwise."""
-    now = why_not_run(command, outcome)
-    if now == base.reason:
-        return now
+    now = why_not_run(command, outcome, reading)
+    if now == base.reason or base.outcome is None:
+        # Not even begun on the base: what kept it from that is all there is to say.
+        return base.reason
     if not now:
         failing = len(reading.failing) if reading.whole else 0
         tests = f"{failing} {'test fails' if failing == 1 else 'tests fail'}, " if failing else ""
         now = f"{tests}{_exit(outcome)}"
-    return f"could not be judged: on the base {base.reason}; with the change {now}"
+    return f"could not be judged: on the base {_it(base.reason)}; with the change {_it(now)}"
 
 
-def _why_red(base: CheckResult, outcome: Outcome, reading: Reading) -> str:
+def _it(reason: str) -> str:
+    return f"it {reason}" if reason.startswith("needs ") else reason
+
+
+def _why_red(command: Command, base: CheckResult, outcome: Outcome, reading: Reading) -> str:
     if outcome.ended != "exit":
         return f"{_ENDS[outcome.ended]}; on the base it ran to its end"
     if outcome.exit == 0:
         return "not one test is executed any more; on the base some were"
+    if (why := why_not_run(command, outcome, reading)) and not reading.executed:
+        new = [name for name in reading.failing if name not in set(base.failing)]
+        named = f"; newly failing: {_listed(new)}" if new else ""
+        return f"{_exit(outcome)}: {why}; on the base it ran to its end{named}"
     if base.verdict == "red" and not reading.failing and not base.failing:
         return "was red before too; this runner's output does not name tests"
     new = [name for name in reading.failing if name not in set(base.failing)]
-    if new and base.verdict == "red":
-        return f"{_exit(outcome)}; new: {', '.join(new[:5])}"
-    return _exit(outcome)
+    return f"{_exit(outcome)}; newly failing: {_listed(new)}" if new else _exit(outcome)
 
 
 def _exit(outcome: Outcome) -> str:

@@ -11,13 +11,14 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from graph.asking import ask
-from graph.checking import check
+from graph.checking import check, prove
 from graph.implementing import implement, tools
 from graph.planning import plan
 from graph.ports import Ports
 from graph.publishing import publish, watch
 from graph.reviewing import review
-from graph.starting import prepare, triage
+from graph.setting_up import setup
+from graph.starting import baseline, prepare, triage
 from graph.state import TaskState
 from graph.working import END, branch_of, save_work
 
@@ -26,13 +27,16 @@ RECURSION_LIMIT = 10_000
 
 _ROUTES: dict[str, tuple[str, ...]] = {
     "triage": ("prepare", END),
-    "prepare": ("plan", "ask", END),
+    "prepare": ("setup", "baseline", "ask", END),
+    "setup": ("baseline",),
+    "baseline": ("plan",),
     "plan": ("tools", "plan", "ask", "publish", END),
     "ask": ("prepare", "plan", "implement", "tools", "check", "review", "publish", "watch", "ask", END),
     "implement": ("tools", "check", "implement", "plan", "review", "ask", END),
     "tools": ("tools", "plan", "implement", "check", "ask", "publish", "watch", END),
     "check": ("implement", "review", "publish", "ask", END),
-    "review": ("implement", "publish", "plan", "ask", END),
+    "review": ("implement", "prove", "plan", "ask", END),
+    "prove": ("implement", "publish"),
     "publish": ("watch", "plan", "ask", END),
     "watch": ("watch", "plan", "ask", "publish", END),
 }
@@ -59,7 +63,7 @@ def build_flow(checkpointer: BaseCheckpointSaver[str] | None) -> Flow:
     wait as interrupts, and nothing runs meanwhile. Nodes post nothing: what people see is read from the state.
     """
     flow = StateGraph(TaskState, context_schema=Ports)
-    for node in (triage, prepare, plan, ask, implement, tools, check, review, publish, watch):
+    for node in (triage, prepare, setup, baseline, plan, ask, implement, tools, check, review, prove, publish, watch):
         flow.add_node(node.__name__, node)
         goals: dict[Hashable, str] = {goal: FINISH if goal == END else goal for goal in _ROUTES[node.__name__]}
         flow.add_conditional_edges(node.__name__, _next, goals)

@@ -11,13 +11,30 @@ from langgraph.runtime import Runtime
 from graph.errors import BadInput
 from graph.messages import LOOP, LOOP_HINT, pending, repeats, result_of
 from graph.planning import answered, asked, proposed
+from graph.policies import project_of
 from graph.ports import Box, Ports
+from graph.receipts import note_command
+from graph.serving import serve
+from graph.setting_up import again
 from graph.starting import guidance_in
 from graph.state import TaskState
 from graph.talking import budget_question, talk
-from graph.tools import ONCE, WRITING, Answer, Arguments, AskPerson, ProposePlan, ReadFile, StepDone, act, parse
+from graph.tools import (
+    ONCE,
+    WRITING,
+    Answer,
+    Arguments,
+    AskPerson,
+    ProposePlan,
+    ReadFile,
+    Run,
+    SetUp,
+    StepDone,
+    act,
+    parse,
+)
 from graph.values import Outcome
-from graph.working import Update, asks, data, messages_of, note_command, open_box, seconds, spend
+from graph.working import Update, asks, data, messages_of, open_box, seconds, spend
 
 UNKNOWN = (
     "Interrupted: it was begun and the outcome is unknown. It is not done again. "
@@ -79,13 +96,22 @@ def _do(state: TaskState, ports: Ports, key: str, call: dict[str, Any], said: Ar
     name = call["name"]
     if name in WRITING and state.get("phase") != "implement":
         return f"{name} is refused: in the plan phase you only read. Call propose_plan first.", {}
+    if isinstance(said, SetUp):
+        if state.get("phase") != "implement":
+            return "setup is refused: in the plan phase nothing has changed yet. Call propose_plan first.", {}
+        text, update = again(state, ports)
+        return data(state, text), update
     if name not in ONCE:
         return _look(state, ports, said)
     what = f"{name} {json.dumps(call['args'], ensure_ascii=False)[:500]}"
     before = ports.journal.begin(key, what)
     if before is not None:
         return before or UNKNOWN, {}
-    text, outcome = _tried(said, open_box(state, ports), ports)
+    box = open_box(state, ports)
+    problem = serve(ports, box, project_of(state).services) if isinstance(said, Run) else ""
+    text, outcome = _tried(said, box, ports)
+    if problem:
+        text = f"Note: {problem}\n{text}"
     if outcome is None:
         ports.journal.note("edit", tool=name, path=call["args"].get("path", ""), result=text.partition("\n")[0][:200])
     else:

@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 
 from graph.messages import pending, result_of
+from graph.policies import plan_is_asked
 from graph.ports import Ports
 from graph.prompting import render
 from graph.state import TaskState
@@ -58,7 +59,7 @@ def proposed(state: TaskState, ports: Ports, message: AIMessage, call: dict[str,
         "assumptions": [*known, *(item for item in made.assumptions if item not in known)],
     }
     ports.journal.note("plan", title=made.title, steps=len(made.steps))
-    if state["brief"].approve_plan:
+    if plan_is_asked(state):
         return {**update, **asks(now, ports, _plan_question(now, made))}
     return {**update, **accepted(now, "The plan is accepted.")}
 

@@ -6,7 +6,8 @@ Every verb is synchronous and raises only errors of `graph.errors`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
 from graph.errors import Stopped
-from graph.state import Brief, Limits, Outcome, Person, PullRequest, Repository, Role, Usage
+from graph.state import Brief, CheckResult, Limits, Outcome, Person, PullRequest, Repository, Role, Usage
 
 Decision = TypeVar("Decision", bound=BaseModel)
 
@@ -88,8 +89,35 @@ class TreePack:
 class Box(Protocol):
     """One set of namespaces for a turn. Paths are relative to the checkout (POSIX, bytes-safe via surrogateescape)."""
 
-    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> Outcome:
-        """Run a shell command line in the checkout. `timeout` in seconds; None: the default of a command."""
+    @property
+    def scratch(self) -> str:
+        """A folder beside the checkout, as commands see it. What they leave there never becomes part of a commit."""
+        ...
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Run a shell command line in the checkout. `timeout` in seconds; None: the default of a command.
+
+        `env`: variables for this command besides those of the box.
+        """
+        ...
+
+    def serve(self, name: str, command: str) -> None:
+        """Start a command that stays: it ends with the box. One that runs under this name already is left alone."""
+        ...
+
+    def served(self, name: str) -> Outcome | None:
+        """How that command ended; None while it runs. Raises BadInput for a name that was never started."""
+        ...
+
+    def left(self, name: str, *, limit: int = 16 << 20) -> bytes | None:
+        """The file of that name in `scratch`; None if there is none, or if it is larger than `limit` bytes."""
         ...
 
     def read(self, path: str, *, limit: int = 1_000_000) -> bytes:
@@ -124,12 +152,75 @@ class Workspace:
     """The bare mirror, bound read-only."""
     commit: str
     """The checkout is made at this commit when there is none yet."""
+    deps: Path | None = None
+    """What a set-up phase installed, shown read-only at the same place in every box."""
+    staging: bool = False
+    """This is a set-up phase: `deps` is writable, and `root` and `deps` are both in the folder above them."""
+    door: Path | None = None
+    """Folder with the socket and the certificate of the one way to the network; None: there is none."""
+    image: str = ""
+    """Image of the box, for drivers whose boxes are containers; empty: that of the installation."""
 
 
 class Sandbox(Protocol):
     def open(self, workspace: Workspace) -> Box:
-        """Open a box and see to it that the checkout is there. Raises SandboxFailed."""
+        """Open a box and see to it that the checkout is there; another than before if `deps` is another.
+
+        Raises SandboxFailed.
+        """
         ...
+
+
+class Phase(Protocol):
+    """A set-up phase: a box with a fresh checkout, a folder to install to, and a way to package registries."""
+
+    @property
+    def box(self) -> Box: ...
+
+    def refused(self) -> list[str]:
+        """Hosts that were wanted and not let through, each with the reason."""
+        ...
+
+    def keep(self, name: str) -> None:
+        """Close the box and keep what was installed under `name`; without this nothing is kept.
+
+        Raises SandboxFailed, Refused (it is too large).
+        """
+        ...
+
+
+class Installs(Protocol):
+    """What set-up phases installed, beside all checkouts: shown read-only to later boxes."""
+
+    def digest(self, repository: Repository, facts: str) -> str:
+        """Name for what `facts` decide (manifests, lock files, commands, toolchain) in this repository, here."""
+        ...
+
+    def has(self, name: str) -> bool: ...
+
+    def place(self, name: str) -> Path:
+        """The folder, which nobody removes while this process lives. Raises SandboxFailed when it is not there."""
+        ...
+
+    def unavailable(self, *, network: bool) -> str:
+        """Why no set-up phase can be had here, in plain words; "" if one can. `network`: it cannot do without."""
+        ...
+
+    def phase(self, workspace: Workspace, *, note: Callable[..., None], go: bool) -> AbstractContextManager[Phase]:
+        """`workspace`: mirror, commit and image are taken from it. `note`: called for each request to the network.
+
+        `go`: Go's module proxy may be asked. It fetches from any host that it is told, so that whoever may ask it can
+        tell that host things; a repository that is no Go module has no use for it.
+        """
+        ...
+
+
+class Baselines(Protocol):
+    """How checks ended on base commits, kept for later tasks."""
+
+    def find(self, key: str) -> CheckResult | None: ...
+
+    def keep(self, key: str, result: CheckResult) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -155,6 +246,13 @@ class Workspaces(Protocol):
 
     def workspace(self, task: str, repository: Repository, commit: str) -> Workspace: ...
 
+    def text(self, repository: Repository, path: str, *, limit: int = 1 << 17) -> str | None:
+        """A text file of the repository's default branch, whatever the task's own branch says; None if there is none.
+
+        Raises BadInput when it is no text, or larger than `limit` bytes.
+        """
+        ...
+
     def take(
         self,
         brief: Brief,
@@ -165,11 +263,13 @@ class Workspaces(Protocol):
         *,
         order: int,
         allow: Sequence[str] = (),
+        protected: Sequence[str] = (),
     ) -> str:
         """Check the tree and make it a commit; gives its SHA. The same call gives the same SHA.
 
-        `order` is added to the task's date in seconds. `allow`: protected paths that a person allowed. The commit is
-        kept as `refs/threadwright/<task>/wip`. An unchanged tree gives the first parent. Raises TreeRefused.
+        `order` is added to the task's date in seconds. `allow`: protected paths that a person allowed; `protected`:
+        patterns of such paths besides the installation's. The commit is kept as `refs/threadwright/<task>/wip`. An
+        unchanged tree gives the first parent. Raises TreeRefused.
         """
         ...
 
@@ -250,6 +350,7 @@ class Rules:
     malformed: int = 3
     command_seconds: float = 120.0
     test_seconds: float = 600.0
+    setup_seconds: float = 900.0
     protected: tuple[str, ...] = ()
     sandbox_warning: str = ""
     """Set when commands run without a sandbox: shown in every result."""
@@ -264,6 +365,8 @@ class Ports:
     sandbox: Sandbox
     forge: Forge
     journal: Journal
+    installs: Installs
+    baselines: Baselines
     rules: Rules
     halt: Halt
     now: Callable[[], datetime]

@@ -9,13 +9,27 @@ from langgraph.types import interrupt
 
 from graph.errors import MergeRefused, PushRefused
 from graph.planning import follow_up
+from graph.policies import on_approval_of
 from graph.ports import Ports
 from graph.prompting import render
-from graph.receipts import line_of, not_run, old_failures, red
+from graph.receipts import line_of
+from graph.setting_up import failure_words
 from graph.state import TaskState
 from graph.talking import AGAIN, DRAFT, STOP
 from graph.values import Approval, Choice, Event, Final, Heard, Notice, PullRequest, Question, Review, Watching
-from graph.working import Update, asks, branch_of, commits_of, name_of, over, question_id, repository_of, taken_in
+from graph.verdicts import fewer_tests, newly_passing, not_run_words, old_failures, red, waits_for_checks
+from graph.working import (
+    Update,
+    asks,
+    branch_of,
+    commits_of,
+    installed_of,
+    name_of,
+    over,
+    question_id,
+    repository_of,
+    taken_in,
+)
 
 
 def publish(state: TaskState, runtime: Runtime[Ports]) -> Update:
@@ -85,7 +99,11 @@ def _body(state: TaskState, ports: Ports) -> str:
         commits=commits_of(state),
         receipts=[line_of(check) for check in checks],
         has_tests=any(check.command.kind == "test" for check in checks),
-        not_run=not_run(checks),
+        not_run=not_run_words(checks, state.get("pull_request")),
+        partial=any(check.command.partial for check in checks),
+        fewer=fewer_tests(checks),
+        newly_passing=newly_passing(checks)[:50],
+        setup=failure_words(installed_of(state)) if installed_of(state).failed else "",
         old_failures=old_failures(checks)[:50],
         assumptions=state.get("assumptions") or [],
         findings=(state.get("review") or Review()).findings,
@@ -178,24 +196,30 @@ def _pull(state: TaskState) -> PullRequest:
 
 def _approved(state: TaskState, ports: Ports, event: Event) -> Update:
     """Who may was decided before; here the commit decides."""
-    pull, brief, repository = _pull(state), state["brief"], repository_of(state)
+    pull, policy, repository = _pull(state), on_approval_of(state), repository_of(state)
     if event.by is None or event.sha != pull.head:
         text = f"That approval was for `{event.sha[:7]}`, which is not the head any more. It is `{pull.head[:7]}` now."
         return _told(state, event, text)
+    checks = state.get("receipts") or []
+    if waits_for_checks(pull, checks):
+        # The forge knows how they stand now.
+        pull = ports.forge.pull_request(repository, pull.number)
+        if reason := waits_for_checks(pull, checks):
+            return {"pull_request": pull, **_told(state, event, reason)}
     others = [a for a in state.get("approvals") or [] if (a.by.id, a.sha) != (event.by.id, event.sha)]
     update: Update = {}
     try:
         ports.forge.approve(repository, pull.number, event.sha, event.by)
         update["approvals"] = [*others, Approval(sha=event.sha, by=event.by, at=ports.now())]
-        if brief.on_approval != "review":
+        if policy != "review":
             # Also before a merge: a forge merges no draft.
             pull = update["pull_request"] = ports.forge.ready(repository, pull.number)
-        if brief.on_approval == "merge":
+        if policy == "merge":
             pull = ports.forge.merge(repository, pull.number, event.sha, pull.title)
     except MergeRefused as exc:
-        verb = "merge" if brief.on_approval == "merge" else "approve"
+        verb = "merge" if policy == "merge" else "approve"
         return {**update, **_told(state, event, f"I could not {verb} #{pull.number}: {exc}")}
-    ports.journal.note("approved", sha=event.sha, by=event.by.id, then=brief.on_approval, state=pull.state)
+    ports.journal.note("approved", sha=event.sha, by=event.by.id, then=policy, state=pull.state)
     return {**update, "pull_request": pull, **_over_if_settled(pull)}
 
 

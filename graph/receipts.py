@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graph.ports import Ports
 from graph.prompting import clipped
-from graph.values import CheckResult
+from graph.values import CheckResult, Outcome
+from graph.verdicts import red
 
 KEPT = 6_000
 """Characters of a command's output that the state keeps: the whole was in the log when it ran."""
@@ -28,22 +30,6 @@ def slim(check: CheckResult) -> CheckResult:
     return check.model_copy(update={"outcome": outcome})
 
 
-def red(checks: Sequence[CheckResult]) -> list[CheckResult]:
-    return [check for check in checks if check.verdict == "red"]
-
-
-def not_run(checks: Sequence[CheckResult]) -> list[str]:
-    return [
-        f"`{c.command.command}`: {c.reason or 'not run'}"
-        for c in checks
-        if c.verdict == "not run" and c.command.kind != "format"
-    ]
-
-
-def old_failures(checks: Sequence[CheckResult]) -> list[str]:
-    return sorted({name for check in checks for name in check.old_failures})
-
-
 def report(checks: Sequence[CheckResult]) -> str:
     """What was red, with the end of its output, for the model."""
     parts = []
@@ -51,3 +37,13 @@ def report(checks: Sequence[CheckResult]) -> str:
         output = check.outcome.output if check.outcome else ""
         parts.append(f"{line_of(check)}\n{clipped(output, KEPT)}")
     return "\n\n".join(parts)
+
+
+def note_command(ports: Ports, outcome: Outcome) -> None:
+    ports.journal.note(
+        "command",
+        command=clipped(outcome.command, 2000),
+        exit=outcome.exit,
+        ended=outcome.ended,
+        seconds=round(outcome.seconds, 3),
+    )

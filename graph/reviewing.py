@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 
 from graph.errors import ContextTooLong, ModelMisbehaved
 from graph.planning import follow_up, one_more_step
+from graph.policies import model_of
 from graph.ports import Changes, Ports
 from graph.prompting import clipped, render, system
 from graph.receipts import line_of
@@ -32,7 +33,7 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
     ports = runtime.context
     ports.halt.check()
     if state["head"] == state["base_sha"] or state.get("finishing"):
-        return {"next": "publish"}
+        return {"next": "prove"}
     if state.get("heard"):
         # Said during the last step: it changes what there is to review.
         return follow_up(state)
@@ -50,7 +51,7 @@ def review(state: TaskState, runtime: Runtime[Ports]) -> Update:
     serious = [finding for finding in found.findings if finding.severity in ("blocker", "major")]
     rounds = state.get("rounds", 0)
     if not serious or rounds >= ports.rules.rounds:
-        return {**update, "next": "publish"}
+        return {**update, "next": "prove"}
     return {**update, **_back(state, serious), "rounds": rounds + 1, "repairs": 0, "next": "implement"}
 
 
@@ -60,7 +61,7 @@ def _decide(state: TaskState, ports: Ports, changes: Changes) -> tuple[Review, U
     for limit in DIFFS:
         said = [SystemMessage(system("review")), HumanMessage(_words(state, changes, limit))]
         try:
-            found, usage = ports.model.decide("review", said, Review, model=state["brief"].model)
+            found, usage = ports.model.decide("review", said, Review, model=model_of(state, "review"))
         except (ModelMisbehaved, ContextTooLong) as exc:
             spent = exc.usage = spent + (exc.usage or Usage())
             if isinstance(exc, ModelMisbehaved) or limit == DIFFS[-1]:

@@ -12,6 +12,7 @@ from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
 from pydantic import BaseModel
 
+from graph.project import Checks, Models, Project, Service, Setup, Timeouts
 from graph.values import (
     Answered,
     Approval,
@@ -24,6 +25,7 @@ from graph.values import (
     Final,
     Finding,
     Heard,
+    Installed,
     Limits,
     Notice,
     OnApproval,
@@ -76,6 +78,9 @@ class TaskState(TypedDict, total=False):
     repository: Repository
     base_sha: str
     instructions: str
+    # What the repository's default branch says about itself; a task keeps what held when it began.
+    project: Project
+    installed: Installed
     commands: list[Command]
     baseline: list[CheckResult]
     plan: Plan
@@ -88,6 +93,9 @@ class TaskState(TypedDict, total=False):
     commits: list[Commit]
     head: str
     receipts: list[CheckResult]
+    # The head on which the whole suite has run, and how often that has sent the task back.
+    proved: str
+    proofs: int
     review: Review
     rounds: int
     pull_request: PullRequest | None
@@ -125,7 +133,8 @@ class TaskState(TypedDict, total=False):
 
 STATE_TYPES: tuple[type[BaseModel], ...] = (
     Person, Repository, Limits, Usage, Brief, Heard, Taken, Event, Choice, Question, Answered, Step, Plan, Outcome,
-    Command, CheckResult, Commit, Finding, Review, PullRequest, Approval, Final, Notice, Watching,
+    Installed, Project, Setup, Service, Checks, Timeouts, Models, Command, CheckResult, Commit, Finding, Review,
+    PullRequest, Approval, Final, Notice, Watching,
 )  # fmt: skip
 
 __all__ = [
@@ -142,6 +151,7 @@ __all__ = [
     "Final",
     "Finding",
     "Heard",
+    "Installed",
     "Limits",
     "Notice",
     "OnApproval",

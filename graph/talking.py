@@ -18,6 +18,7 @@ from graph.messages import (
     repeats,
     result_of,
 )
+from graph.policies import model_of
 from graph.ports import Ports
 from graph.prompting import system
 from graph.state import TaskState
@@ -39,7 +40,7 @@ def talk(state: TaskState, ports: Ports, phase: Phase) -> Update:
     sent = [SystemMessage(system("coder")), *fold(history, window)]
     ports.halt.check()
     try:
-        answer, usage = ports.model.answer(phase, sent, TOOLS, model=state["brief"].model)
+        answer, usage = ports.model.answer(phase, sent, TOOLS, model=model_of(state, phase))
     except ContextTooLong as exc:
         if window // 2 < SMALLEST_WINDOW:
             return gives_up(state, ports, f"The conversation has outgrown the model's window. {exc}")

@@ -112,6 +112,10 @@ class Answer(Arguments):
     text: str = Field(min_length=1)
 
 
+class SetUp(Arguments):
+    """Install packages again, after you changed a manifest."""
+
+
 class StepDone(Arguments):
     """The step is done: check and commit it."""
 
@@ -126,6 +130,7 @@ MODELS: dict[str, type[Arguments]] = {
     "write_file": WriteFile,
     "delete_file": DeleteFile,
     "run": Run,
+    "setup": SetUp,
     "propose_plan": ProposePlan,
     "ask_person": AskPerson,
     "answer": Answer,

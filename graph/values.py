@@ -14,6 +14,8 @@ Role = Literal["triage", "plan", "implement", "review"]
 Verdict = Literal["green", "red", "not run"]
 Severity = Literal["blocker", "major", "minor", "nit"]
 OnApproval = Literal["ready", "review", "merge"]
+Runner = Literal["", "pytest", "unittest", "vitest", "jest", "node", "go", "cargo"]
+"""Which test runner a command starts, where that is known: it decides how results by test are had."""
 
 
 class Value(BaseModel):
@@ -95,6 +97,8 @@ class Brief(Value):
     model: str = ""
     """Model that the person asked for; empty: by role from the settings."""
     approve_plan: bool = False
+    plan: Literal["", "ask", "go"] = ""
+    """What the message says about that; empty: the repository decides."""
     limits: Limits = Limits()
     on_approval: OnApproval = "ready"
     second_person: bool | None = None
@@ -194,6 +198,32 @@ class Command(Value):
     command: str
     found_in: str
     """Where it was found, for the card: "Makefile", "pyproject.toml"."""
+    runner: Runner = ""
+    partial: bool = False
+    """It runs only the tests of what a step touched, not the whole suite."""
+
+
+class Installed(Value):
+    """What the set-up phase of a task came to."""
+
+    name: str = ""
+    """Under which what was installed is kept; empty: nothing was, or it failed."""
+    key: str = ""
+    """Digest of what decided it: manifests, lock files, commands, toolchain."""
+    found_in: str = ""
+    """Where the way to do it was found: "uv.lock"; empty: the repository needs none."""
+    go: bool = False
+    """The base commit is of a Go module."""
+    commands: tuple[str, ...] = ()
+    failed: str = ""
+    """Why it failed, in plain words; checks are not run then."""
+    skipped: str = ""
+    """Why it was not tried; checks are run as the box is."""
+    log: str = ""
+    """The end of what the failed command printed."""
+    seconds: float = 0.0
+    reused: bool = False
+    """An earlier task had installed the same."""
 
 
 class CheckResult(Value):
@@ -203,9 +233,19 @@ class CheckResult(Value):
     reason: str = ""
     """Why it is red or was not run, in plain words."""
     failing: tuple[str, ...] = ()
-    """Names of failing tests, when the runner's output names them."""
+    """Names of failing tests, when the runner names them."""
     old_failures: tuple[str, ...] = ()
     """Those of `failing` that failed on the base too."""
+    reused: bool = False
+    """Of a baseline: it was run for an earlier task."""
+    executed: int | None = None
+    """How many tests ran; None when the runner does not say."""
+    passing: tuple[str, ...] = ()
+    """Names of passing tests; of a baseline only, and empty when the runner does not name them or they are too many."""
+    newly_passing: tuple[str, ...] = ()
+    """Failed on the base, pass with the change."""
+    vanished: tuple[str, ...] = ()
+    """Ran on the base, and do not with the change."""
 
 
 class Commit(Value):
@@ -241,6 +281,10 @@ class PullRequest(Value):
     public: bool = False
     has_checks: bool = False
     """Whether the forge runs checks of its own."""
+    checks: Literal["", "pending", "green", "red"] = ""
+    """How those stand for `head`; empty where there are none."""
+    forge: str = "The forge"
+    """Whose checks they are, as it begins a sentence."""
 
 
 class Approval(Value):

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from graph.errors import PushRefused, TreeRefused
-from graph.ports import Box, Ports
-from graph.prompting import clipped, fenced
+from graph.errors import PushRefused, SandboxFailed, TreeRefused
+from graph.installing import install
+from graph.policies import project_of
+from graph.ports import Box, Ports, Workspace
+from graph.prompting import fenced
 from graph.state import TaskState
-from graph.values import Commit, Final, Heard, Limits, Outcome, Person, Question, Repository, Taken, Usage
+from graph.values import (
+    Command,
+    Commit,
+    Final,
+    Heard,
+    Installed,
+    Limits,
+    Outcome,
+    Person,
+    Question,
+    Repository,
+    Taken,
+    Usage,
+)
 
 Update = dict[str, Any]
 """What a node returns: new values of the state."""
+
+OWN = "task/"
+"""Begins the name of what was installed for one task alone."""
 
 END = "end"
 """In `next`: the task is over."""
@@ -28,9 +48,43 @@ def name_of(person: Person | None) -> str:
 
 
 def open_box(state: TaskState, ports: Ports) -> Box:
-    """The task's box; a lost checkout is made anew from what was kept last."""
-    repository = repository_of(state)
-    return ports.sandbox.open(ports.workspaces.workspace(state["brief"].id, repository, _newest(state)))
+    """The task's box, with what was installed; a lost checkout is made anew from what was kept last.
+
+    So is what was installed, when another machine had it. Raises SandboxFailed.
+    """
+    workspace, installed = workspace_of(state, ports, _newest(state)), installed_of(state)
+    if installed.name:
+        if not ports.installs.has(installed.name):
+            _install_again(state, ports, workspace, installed)
+        workspace = replace(workspace, deps=ports.installs.place(installed.name))
+    return ports.sandbox.open(workspace)
+
+
+def _install_again(state: TaskState, ports: Ports, workspace: Workspace, installed: Installed) -> None:
+    if not installed.name.startswith(OWN):
+        # What others share comes of the base alone.
+        workspace = replace(workspace, commit=state["base_sha"])
+    done = install(ports, workspace, installed, installed.name, seconds_for_setup(state, ports))
+    if done.failed:
+        raise SandboxFailed(f"What had been installed is gone from this machine: {done.failed}")
+
+
+def seconds_for_setup(state: TaskState, ports: Ports) -> float:
+    return project_of(state).limits.setup_timeout or ports.rules.setup_seconds
+
+
+def bare_box(state: TaskState, ports: Ports) -> Box:
+    """The task's box, without anything that a set-up installed."""
+    return ports.sandbox.open(workspace_of(state, ports, _newest(state)))
+
+
+def workspace_of(state: TaskState, ports: Ports, commit: str) -> Workspace:
+    workspace = ports.workspaces.workspace(state["brief"].id, repository_of(state), commit)
+    return replace(workspace, image=project_of(state).image)
+
+
+def installed_of(state: TaskState) -> Installed:
+    return state.get("installed") or Installed()
 
 
 def _newest(state: TaskState) -> str:
@@ -41,6 +95,14 @@ def _newest(state: TaskState) -> str:
 
 def repository_of(state: TaskState) -> Repository:
     return state["repository"]
+
+
+def limit_of(state: TaskState, ports: Ports) -> Callable[[Command], float]:
+    """Seconds that a command of the repository may take."""
+    limits, rules = project_of(state).limits, ports.rules
+    test = limits.test_timeout or rules.test_seconds
+    other = limits.command_timeout or rules.command_seconds
+    return lambda command: test if command.kind == "test" else other
 
 
 def messages_of(state: TaskState) -> list[AnyMessage]:
@@ -108,16 +170,6 @@ def paid(state: TaskState, ports: Ports, role: str, usage: Usage) -> Update:
     return {"spent": spend(state, usage)}
 
 
-def note_command(ports: Ports, outcome: Outcome) -> None:
-    ports.journal.note(
-        "command",
-        command=clipped(outcome.command, 2000),
-        exit=outcome.exit,
-        ended=outcome.ended,
-        seconds=round(outcome.seconds, 3),
-    )
-
-
 def data(state: TaskState, text: str) -> str:
     return fenced(state["brief"].id, text)
 
@@ -169,7 +221,15 @@ def keep(state: TaskState, ports: Ports, box: Box) -> str:
     message = f"{title}\n\nUnfinished work.\n\nTask-Id: {state['brief'].id}\n"
     head = state["head"]
     order = len(commits_of(state)) + 1
-    return ports.workspaces.take(state["brief"], repository_of(state), box.export(head), [head], message, order=order)
+    return ports.workspaces.take(
+        state["brief"],
+        repository_of(state),
+        box.export(head),
+        [head],
+        message,
+        order=order,
+        protected=project_of(state).protected_paths,
+    )
 
 
 def wip_title(state: TaskState) -> str:

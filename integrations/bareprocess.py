@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from graph.ports import Workspace
 from integrations import boxinit
 from integrations.bubblewrap import interpreter, make_root
 from integrations.cells import BoxLimits, InitCell, rlimits, spawner
-from integrations.stubs import GITCONFIG, IGNORE, environment
+from integrations.stubs import GITCONFIG, IGNORE, environment, installed_environment
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class BareProcess:
     warning: str = (
         "Commands ran WITHOUT a sandbox: with the files, the network and the rights of the user that runs Threadwright."
     )
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return ()
+
+    def limited(self, limits: BoxLimits) -> BareProcess:
+        return dataclasses.replace(self, limits=limits)
 
     def remedy(self, error: str) -> str:  # noqa: ARG002 - of the driver's contract
         return "see the message above, or use the driver bubblewrap"
@@ -50,8 +58,13 @@ class BareProcess:
 
         cell = spawner().submit(InitCell.launch, popen).result()
         cell.root, cell.mirror = str(workspace.root.resolve()), str(workspace.mirror.resolve())
+        cell.home, cell.deps = str(home), str(workspace.deps or "")
+        installed: dict[str, str] = {}
+        if workspace.deps is not None:
+            installed = installed_environment(self.search_path, cell.deps, cell.root, staging=workspace.staging)
         cell.env = {
             **environment(self.search_path, str(home)),
+            **installed,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         }

@@ -46,6 +46,7 @@ if [ ! -e checkout/.git ]; then
   as_they_are "$new"
   mv "$new" checkout
 fi
+if [ -L scratch ] || [ ! -d scratch ]; then rm -rf scratch; mkdir scratch; fi
 command -v bash || command -v sh
 """
 """In the workspace: mirror, commit. Clones when there is no checkout; prints the shell to use."""

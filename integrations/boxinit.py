@@ -103,7 +103,7 @@ def run_request(request: dict[str, Any], stdin: bytes, stop: int) -> tuple[dict[
     """
     began = time.monotonic()
     watch, rlimits = _watch(request), dict(request["rlimits"])
-    if watch.full_before:
+    if watch.full_before and not request["stays"]:
         if request["when_full"] == "refuse":
             return _refusal(began), []
         if request["when_full"] == "delete":
@@ -123,7 +123,7 @@ def run_request(request: dict[str, Any], stdin: bytes, stop: int) -> tuple[dict[
 
     def look() -> Ended | None:
         send([os.getppid()], signal.SIGCONT)  # the command may have stopped the init
-        return watch.look()
+        return watch.look_at_memory() if request["stays"] else watch.look()
 
     out, err = Sink(request["head"], request["tail"]), Sink(0, 4096)
     sinks = {out_read: out} if err_read < 0 else {out_read: out, err_read: err}

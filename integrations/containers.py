@@ -20,11 +20,12 @@ from pathlib import Path
 from graph.errors import SandboxFailed
 from graph.ports import Workspace
 from integrations.attend import Attendant, Ended, Sink
-from integrations.bubblewrap import make_root
+from integrations.bubblewrap import DEPS, STAGE, installed_mounts, make_root
 from integrations.cells import CLOSED, BoxLimits, CellLost, Raw, Request
-from integrations.stubs import GITCONFIG, IGNORE, environment
+from integrations.stubs import GITCONFIG, IGNORE, environment, installed_environment
 
-_MAIN = "echo ready $$; exec cat > /dev/null"
+_MAIN = 'echo ready $$ "$PATH"; exec cat > /dev/null'
+# $1 is the container's main process; the others are services, which stay with all that they started.
 # Rounds, for what forks while we look and what is not reaped at once. What outlives them ends with the container.
 _SWEEP = """
 living() {
@@ -33,11 +34,26 @@ living() {
   done < "$1/status"
   return 1
 }
+main=$1
+shift
+stays() {
+  at=$1
+  for step in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    for service in $services; do [ "$at" != "$service" ] || return 0; done
+    parent=
+    while read -r key value _; do [ "$key" != PPid: ] || { parent=$value; break; }; done < "/proc/$at/status"
+    case $parent in ''|0|1) return 1;; esac
+    at=$parent
+  done
+  return 1
+}
+services=$*
 for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   found=
   for entry in /proc/[0-9]*; do
     pid=${entry#/proc/}
-    case $pid in 1|$$|$1) continue;; esac
+    case $pid in 1|$$|$main) continue;; esac
+    [ -n "$services" ] && stays "$pid" && continue
     living "$entry" && kill -KILL "$pid" && found=1
   done 2>/dev/null
   [ "$found" ] || exit 0
@@ -71,6 +87,13 @@ class Containers:
     env: dict[str, str] = field(default_factory=dict)
     """For the engine's client: for example DOCKER_HOST. Commands in the box do not see it."""
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (self.image,)
+
+    def limited(self, limits: BoxLimits) -> Containers:
+        return dataclasses.replace(self, limits=limits)
+
     def remedy(self, error: str) -> str:  # noqa: ARG002 - the engine's own message says it best
         return (
             f"see that `{self.name} run --rm {self.image} true` works for the user that runs Threadwright, and that the"
@@ -89,8 +112,10 @@ class Containers:
             )  # fmt: skip
         except OSError as exc:
             raise SandboxFailed(f"{self.name} cannot be run: {exc}") from exc
-        cell = ContainerCell(self, name, process)
-        cell.wait_ready()
+        cell = ContainerCell(self, name, process, watched=STAGE if workspace.staging else ContainerCell.root)
+        path = cell.wait_ready()
+        if workspace.deps is not None:
+            cell.env = installed_environment(path, DEPS, cell.root, staging=workspace.staging)
         return cell
 
     def client_env(self) -> dict[str, str]:
@@ -114,6 +139,7 @@ class Containers:
             (workspace.mirror, "/mirror.git", ",readonly"),
             (stubs / "gitconfig", "/etc/gitconfig", ",readonly"),
             (stubs / "gitignore", "/etc/gitignore", ",readonly"),
+            *((m.source, m.target, "" if m.writable else ",readonly") for m in installed_mounts(workspace)),
         ]
         argv = [
             self.program, "run", "--interactive", "--rm", "--init", "--name", name, "--label", "threadwright=box",
@@ -133,15 +159,23 @@ class Containers:
         for key, value in environment("", _TMP).items():
             if key != "PATH":  # the image knows where its toolchains are
                 argv += ["--env", f"{key}={value}"]
-        return [*argv, "--entrypoint", "/bin/sh", self.image, "-c", _MAIN]
+        return [*argv, "--entrypoint", "/bin/sh", workspace.image or self.image, "-c", _MAIN]
 
 
 class ContainerCell:
     root = "/workspace"
     mirror = "/mirror.git"
+    home = _TMP
+    deps = DEPS
 
-    def __init__(self, driver: Containers, name: str, process: subprocess.Popen[bytes]) -> None:
-        self._driver, self._name, self._process = driver, name, process
+    def __init__(
+        self, driver: Containers, name: str, process: subprocess.Popen[bytes], *, watched: str = "/workspace"
+    ) -> None:
+        self._driver, self._name, self._process, self._watched = driver, name, process, watched
+        self.env: dict[str, str] = {}
+        """For every command, besides what the container was started with."""
+        self._services: list[Sink] = []
+        """What each living service printed: first of all its process id."""
         self._one = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
         self._stopped = self._closed = self._died = False
@@ -149,18 +183,19 @@ class ContainerCell:
         """Nobody has looked yet, or the last look found the workspace too full."""
         self._main = ""
 
-    def wait_ready(self) -> None:
+    def wait_ready(self) -> str:
+        """Gives the image's own PATH."""
         assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
         # A client that neither speaks nor ends is ended, which ends the read.
         timer = threading.Timer(_CONTROL_SECONDS, self._process.kill)
         timer.start()
         try:
-            words = self._process.stdout.readline(256).split()
+            words = self._process.stdout.readline(4096).split(None, 2)
         finally:
             timer.cancel()
-        if len(words) == 2 and words[0] == b"ready" and words[1].isdigit():
+        if len(words) == 3 and words[0] == b"ready" and words[1].isdigit():
             self._main = words[1].decode()
-            return
+            return words[2].strip().decode(errors="replace")
         self._process.kill()
         _, errors = self._process.communicate()
         error = errors.decode(errors="replace").strip()[-2000:]
@@ -169,8 +204,10 @@ class ContainerCell:
 
     def _exec_argv(self, request: Request) -> list[str]:
         argv = [self._driver.program, "exec", "--interactive", "--workdir", request.cwd or f"{self.root}/checkout"]
-        for key, value in request.env.items():
+        for key, value in {**self.env, **request.env}.items():
             argv += ["--env", f"{key}={value}"]
+        if request.stays:
+            return [*argv, self._name, "/bin/sh", "-c", 'echo $$; exec "$@"', "sh", *request.argv]
         # Our own deadline comes first; this one is for a client that died without ending the command.
         return [*argv, self._name, "timeout", "-s", "KILL", str(request.seconds + 2), *request.argv]
 
@@ -205,6 +242,19 @@ class ContainerCell:
             return dataclasses.replace(raw, ended="disk" if raw.ended == "exit" else raw.ended, exit=None, full=True)
         return raw
 
+    def serve(self, request: Request) -> Raw:
+        with self._one:
+            if self._closed or self._stopped:
+                raise SandboxFailed(CLOSED)
+        raw = self._attend(request, watched=False)
+        # Its first line is for us.
+        return dataclasses.replace(raw, head=raw.head.partition(b"\n")[2])
+
+    def _living(self) -> list[str]:
+        """Process ids of the services inside the container."""
+        words = [sink.head().partition(b"\n") for sink in list(self._services)]
+        return [first.decode() for first, end, _ in words if end and first.isdigit()]
+
     def _attend(self, request: Request, *, watched: bool = True) -> Raw:
         began = time.monotonic()
         try:
@@ -227,10 +277,15 @@ class ContainerCell:
             )  # fmt: skip
             attendant.feed(os.dup(client.stdin.fileno()), request.stdin)
             client.stdin.close()
+            if request.stays:
+                self._services.append(out)
             ended = attendant.attend()
             seconds = time.monotonic() - began
             client.kill()
-        self._sweep()
+        if request.stays:
+            self._services.remove(out)
+        else:
+            self._sweep()
         exit_code = client.returncode if ended == "exit" else None
         return Raw(ended, exit_code, seconds, out.head(), out.tail(), out.dropped(), err.tail())
 
@@ -241,11 +296,11 @@ class ContainerCell:
         return "disk" if self._too_large() else None
 
     def _too_large(self) -> bool:
-        size = self._inside("/bin/sh", "-c", _SIZE, "sh", self.root).stdout.strip()
+        size = self._inside("/bin/sh", "-c", _SIZE, "sh", self._watched).stdout.strip()
         return size.isdigit() and int(size) * 1024 > self._driver.limits.disk_bytes
 
     def _sweep(self) -> None:
-        if self._inside("/bin/sh", "-c", _SWEEP, "sh", self._main).returncode != 0:
+        if self._inside("/bin/sh", "-c", _SWEEP, "sh", self._main, *self._living()).returncode != 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)  # else it is still there, and holds what cannot be killed
             gone = self._process.returncode is not None

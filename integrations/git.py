@@ -116,6 +116,7 @@ class GitWorkspaces:
         *,
         order: int,
         allow: Sequence[str] = (),
+        protected: Sequence[str] = (),
     ) -> str:
         task = _checked(brief.id)
         mirror = self._mirror(repository)
@@ -127,11 +128,27 @@ class GitWorkspaces:
             sha = parents[0]
         else:
             with locked(self._quarantine / f"{task}.lock") as fd:
-                self._admit(mirror, task, tree, parents, allow=allow, fd=fd)
+                self._admit(mirror, task, tree, parents, allow=allow, protected=protected, fd=fd)
             sha = self._commit(mirror, brief, tree.tree, parents, message=message, order=order)
         with self._locked_mirror(mirror) as fd:
             self._git.run(mirror, "update-ref", f"{_REFS}/{task}/wip", sha, keep_fds=(fd,))
         return sha
+
+    def text(self, repository: Repository, path: str, *, limit: int = 1 << 17) -> str | None:
+        mirror = self._mirror(repository)
+        # HEAD of a mirror is the default branch. Nothing that a task pushes or keeps is on it.
+        spec = f"HEAD:{path}"
+        found = self._git.run(mirror, "rev-parse", "--verify", "--quiet", spec, ok=(0, 1, 128)).text
+        if not found:
+            return None
+        if self._git.run(mirror, "cat-file", "-t", found).text != "blob":
+            return None
+        if int(self._git.run(mirror, "cat-file", "-s", found).text) > limit:
+            raise BadInput(f"{path} is larger than {limit} bytes.")
+        try:
+            return self._git.run(mirror, "cat-file", "blob", found).out.decode()
+        except UnicodeDecodeError as exc:
+            raise BadInput(f"{path} is not a UTF-8 text: {exc}.") from exc
 
     def kept(self, task: str, repository: Repository) -> str:
         mirror = self._mirror_path(repository)
@@ -162,8 +179,8 @@ class GitWorkspaces:
         self._remote.push(mirror, repository, sha, branch)
 
     def drop(self, task: str, repository: Repository) -> None:
-        _remove(self._work / _checked(task))
-        _remove(self._quarantine / task)
+        remove(self._work / _checked(task))
+        remove(self._quarantine / task)
         (self._quarantine / f"{task}.lock").unlink(missing_ok=True)
         mirror = self._mirror_path(repository)
         if mirror.exists():
@@ -180,7 +197,7 @@ class GitWorkspaces:
                 task = path.name.removesuffix(".lock")
                 with contextlib.suppress(FileNotFoundError):  # its task has just removed it
                     if task not in keep and path.lstat().st_mtime < time.time() - older_than:
-                        _remove(path)
+                        remove(path)
                         gone.add(task)
         for mirror in self._mirrors.glob("*.git"):
             names = self._git.run(mirror, "for-each-ref", "--format=%(refname)", f"{_REFS}/").text.split("\n")
@@ -222,11 +239,19 @@ class GitWorkspaces:
             made.rename(mirror)
 
     def _admit(
-        self, mirror: Path, task: str, tree: TreePack, parents: Sequence[str], *, allow: Sequence[str], fd: int
+        self,
+        mirror: Path,
+        task: str,
+        tree: TreePack,
+        parents: Sequence[str],
+        *,
+        allow: Sequence[str],
+        protected: Sequence[str],
+        fd: int,
     ) -> None:
         """Objects of the pack reach the mirror only when the tree may become a commit. Raises TreeRefused."""
         folder = self._quarantine / task
-        _remove(folder)
+        remove(folder)
         (folder / "pack").mkdir(parents=True)
         (folder / "info").mkdir()
         (folder / "info" / "alternates").write_text(f"{mirror / 'objects'}\n")
@@ -237,13 +262,13 @@ class GitWorkspaces:
             kind = self._git.run(mirror, "cat-file", "-t", tree.tree, env=env, ok=(0, 128)).text
             if kind != "tree":
                 raise TreeRefused("What left the sandbox does not hold the tree that it names.")
-            self._policy.check(mirror, tree.tree, parents, allow=allow, env=env)
+            self._policy.check(mirror, tree.tree, parents, allow=allow, protected=protected, env=env)
             # The index last: without it a pack is not there for git.
             for suffix in ("pack", "rev", "idx"):
                 for path in (folder / "pack").glob(f"pack-*.{suffix}"):
                     path.replace(mirror / "objects" / "pack" / path.name)
         finally:
-            _remove(folder)
+            remove(folder)
 
     def _unpack(self, mirror: Path, pack: bytes, env: dict[str, str], fd: int) -> None:
         if len(pack) > _PACK_BYTES:
@@ -299,7 +324,7 @@ def _checked(task: str) -> str:
     return task
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove what a hostile process may have left: folders a thousand deep or closed, links to anywhere."""
     # rm neither recurses on the stack nor follows links, which is why this is not shutil.rmtree.
     if subprocess.run(["rm", "-rf", "--", path], capture_output=True, check=False).returncode != 0:

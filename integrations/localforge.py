@@ -301,6 +301,7 @@ def _check_mergeable(pull: Pull, sha: str) -> None:
 
 
 def _public(pull: Pull, pulls: Pulls) -> PullRequest:
+    has_checks, checks = pulls.checks(pull.head)
     return PullRequest(
         number=pull.number,
         url=pulls.page(pull.number).as_uri(),
@@ -311,4 +312,6 @@ def _public(pull: Pull, pulls: Pulls) -> PullRequest:
         draft=pull.draft,
         state=pull.state,
         merge_commit=pull.merge_commit,
+        has_checks=has_checks,
+        checks=checks,
     )

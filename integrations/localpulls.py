@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from graph.values import Person
 from integrations.gitcommand import locked
@@ -52,6 +52,10 @@ class Pull(_Record):
         return any(approval.sha == sha and approval.revoked is None for approval in self.approvals)
 
 
+Standing = Literal["", "pending", "green", "red"]
+_Found = TypeAdapter(dict[str, Literal["pending", "success", "failure"]])
+
+
 class Pulls:
     """The pull requests in `folder`. Writers hold `locked()`; readers need not, since files are replaced whole."""
 
@@ -82,6 +86,26 @@ class Pulls:
     def page(self, number: int) -> Path:
         """The file that a person can open."""
         return self._folder / f"{number}.md"
+
+    def checks(self, sha: str) -> tuple[bool, Standing]:
+        """Whether this repository has checks at all, and how those of that commit stand.
+
+        There are checks where the folder `checks` is: whoever runs them (a hook, a CI) writes `checks/<sha>.json`,
+        `{"name": "pending" | "success" | "failure"}`.
+        """
+        folder = self._folder / "checks"
+        if not folder.is_dir():
+            return False, ""
+        try:
+            found = _Found.validate_json((folder / f"{sha}.json").read_bytes())
+        except FileNotFoundError:
+            return True, "pending"
+        except ValidationError:
+            # Half written, or not ours: no reason to merge anything.
+            return True, "pending"
+        if "failure" in found.values():
+            return True, "red"
+        return True, "green" if found and set(found.values()) == {"success"} else "pending"
 
     def _replace(self, name: str, text: str) -> None:
         fresh = self._folder / f".{name}.new"

@@ -8,18 +8,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from graph.errors import BadInput, Misconfigured, SandboxFailed, Stopped, TreeRefused
 from graph.ports import Halt, TreePack, Workspace
 from graph.values import Outcome
-from integrations import boxgit, escapes
+from integrations import boxdeps, boxgit, escapes
 from integrations.bareprocess import BareProcess
-from integrations.bubblewrap import Bubblewrap
+from integrations.bubblewrap import Bubblewrap, interpreter
 from integrations.cells import CLOSED, BoxLimits, Cell, CellLost, Driver, Raw, Request, WhenFull
 from integrations.containers import Containers
 from integrations.escapes import Finding
@@ -29,6 +30,10 @@ __all__ = ["BoxLimits", "BoxSandbox", "Finding", "ShellBox", "choose", "toolchai
 
 _NO_FILE, _IS_FOLDER, _NOT_ORDINARY = 44, 45, 46
 _FILE_SECONDS = 30.0
+PYTHON = f'"$(command -v python3 || echo {interpreter()})"'
+"""In a box's shell: a Python. Bubblewrap shows ours; the images of containers have one."""
+_SERVICE_SECONDS = 7 * 86_400.0
+"""Far longer than a turn: a service ends with its box."""
 _AGAIN = "Try again; if it keeps happening, whoever runs Threadwright should run `threadwright doctor`."
 _KILLED = "[the command killed the sandbox's own processes, and all of its own with them]\n"
 _ANEW = "[the sandbox was started anew: the checkout is as it was left, what was in /tmp is gone]\n"
@@ -62,6 +67,24 @@ class ShellBox:
             self.close()
             raise SandboxFailed(f"The checkout could not be made: {_why(opened)}. {_AGAIN}")
         self._shell = os.fsdecode(opened.head.rsplit(b"\n", 2)[-2])
+        self._services: dict[str, _Service] = {}
+        self.scratch = f"{self._cell.root}/scratch"
+        self.env: dict[str, str] = {}
+        """For every command and service, besides what the driver gives."""
+        if workspace.deps is not None and not workspace.staging:
+            self._bring_in(str(workspace.deps))
+
+    def _bring_in(self, mark: str) -> None:
+        """Ignored files that the set-up made in its checkout, `node_modules` above all, once for each checkout."""
+        deps = self._cell.deps
+        argv = (self._shell, "-c", f'exec {PYTHON} -I - "$@"', "sh", "checkout", f"{deps}/tree", mark)
+        request = Request(
+            argv, seconds=self._limits.open_seconds, stdin=boxdeps.APPLY.encode(), head=4096, cwd=self._cell.root
+        )  # fmt: skip
+        raw = self._execute(request)
+        if raw.exit != 0:
+            why = raw.head.decode(errors="replace").strip()[-500:] or raw.ended
+            raise SandboxFailed(f"What was installed could not be brought into the checkout: {why}. {_AGAIN}")
 
     def run(
         self,
@@ -69,17 +92,17 @@ class ShellBox:
         *,
         timeout: float | None = None,
         stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
     ) -> Outcome:
-        if "\0" in command:
-            raise BadInput("a command cannot hold a NUL character")
         limits, began = self._limits, time.monotonic()
         request = Request(
-            argv=(self._shell, "-c", command),
+            argv=self._line(command),
             seconds=limits.command_seconds if timeout is None else timeout,
             stdin=stdin,
             head=limits.output_bytes // 2,
             tail=limits.output_bytes - limits.output_bytes // 2,
             kill=limits.output_kill,
+            env={**self.env, **(env or {})},
         )
         note = ""
         try:
@@ -90,15 +113,34 @@ class ShellBox:
             note = _KILLED + note
         if raw.full:
             note += _FULL.format(size=limits.disk_bytes >> 20)
-        middle = f"\n[… {raw.dropped} bytes left out …]\n".encode() if raw.dropped else b""
-        return Outcome(
-            command=command.encode(errors="replace").decode(),
-            exit=raw.exit,
-            seconds=time.monotonic() - began if raw.killed else raw.seconds,
-            output=note + (raw.head + middle + raw.tail).decode(errors="replace"),
-            dropped=raw.dropped,
-            ended=raw.ended,
-        )
+        if raw.killed:
+            raw = dataclasses.replace(raw, seconds=time.monotonic() - began)
+        return _outcome(command, raw, note)
+
+    def serve(self, name: str, command: str, *, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> None:
+        known = self._services.get(name)
+        if known is not None and known.outcome is None:
+            return
+        request = Request(
+            argv=self._line(command), seconds=_SERVICE_SECONDS, stdin=stdin, head=4_000, tail=12_000, kill=sys.maxsize,
+            env={**self.env, **(env or {})}, stays=True,
+        )  # fmt: skip
+        self._services[name] = _Service(command, request, self._cell)
+
+    def served(self, name: str) -> Outcome | None:
+        if name not in self._services:
+            raise BadInput(f"no service {name!r} was started")
+        return self._services[name].outcome
+
+    def left(self, name: str, *, limit: int = 16 << 20) -> bytes | None:
+        raw = self._tool(boxgit.READ, (_inside(name), str(limit + 1)), keep=limit + 1, seconds=_FILE_SECONDS,
+                         cwd=self.scratch)  # fmt: skip
+        return raw.head if raw.exit == 0 and len(raw.head) <= limit else None
+
+    def _line(self, command: str) -> tuple[str, ...]:
+        if "\0" in command:
+            raise BadInput("a command cannot hold a NUL character")
+        return (self._shell, "-c", command)
 
     def read(self, path: str, *, limit: int = 1_000_000) -> bytes:
         """The first `limit` bytes of a file. Raises BadInput if there is no such file."""
@@ -224,6 +266,34 @@ class ShellBox:
         return self._tool(script, arguments, keep=keep, seconds=self._limits.open_seconds, cwd=self._cell.root)
 
 
+class _Service:
+    """A command that stays, and the thread that waits for its end."""
+
+    def __init__(self, command: str, request: Request, cell: Cell) -> None:
+        self.outcome: Outcome | None = None
+        self._command, self._request, self._cell = command, request, cell
+        threading.Thread(target=self._run, name="service", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            raw = self._cell.serve(self._request)
+        except SandboxFailed as exc:
+            raw = Raw("stopped", None, 0.0, str(exc).encode(), b"", 0, b"")
+        self.outcome = _outcome(self._command, raw)
+
+
+def _outcome(command: str, raw: Raw, note: str = "") -> Outcome:
+    middle = f"\n[… {raw.dropped} bytes left out …]\n".encode() if raw.dropped else b""
+    return Outcome(
+        command=command.encode(errors="replace").decode(),
+        exit=raw.exit,
+        seconds=raw.seconds,
+        output=note + (raw.head + middle + raw.tail).decode(errors="replace"),
+        dropped=raw.dropped,
+        ended=raw.ended,
+    )
+
+
 def _inside(path: str) -> str:
     parts = path.split("/")
     if not path or "\0" in path or path.startswith("/") or ".." in parts:
@@ -262,6 +332,11 @@ class BoxSandbox:
     def warning(self) -> str:
         """A sentence for every result; empty when commands are isolated."""
         return self.driver.warning
+
+    def sized(self, disk_bytes: int) -> BoxSandbox:
+        """The same sandbox, whose workspaces may be of that size."""
+        limits = dataclasses.replace(self.driver.limits, disk_bytes=disk_bytes)
+        return dataclasses.replace(self, driver=self.driver.limited(limits))
 
     def for_turn(self, halt: Halt) -> BoxSandbox:
         """The same sandbox, whose boxes obey that flag."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pathspec import PathSpec
 
@@ -27,6 +28,7 @@ DEFAULT_PROTECTED = (
     "/.gitmodules",
     ".gitattributes",
     ".lfsconfig",
+    "/.threadwright.toml",
 )
 """Patterns as in .gitignore: a leading slash means the top folder."""
 
@@ -90,14 +92,22 @@ class TreePolicy:
     def __init__(self, git: GitCommand, *, protected: Sequence[str], limits: TreeLimits) -> None:
         self._git = git
         self._limits = limits
-        self._protected = PathSpec.from_lines("gitignore", [line.lower() for line in protected])
+        self._protected = _patterns(protected)
 
     def check(
-        self, git_dir: Path, tree: str, parents: Sequence[str], *, allow: Collection[str], env: Mapping[str, str]
+        self,
+        git_dir: Path,
+        tree: str,
+        parents: Sequence[str],
+        *,
+        allow: Collection[str],
+        env: Mapping[str, str],
+        protected: Sequence[str] = (),
     ) -> None:
         """Raise TreeRefused unless `tree` may become a commit with `parents`.
 
         `env` names the quarantine in which the new objects are. `allow`: protected paths, as printed by TreeRefused.
+        `protected`: more patterns of such paths, of the repository's own.
         """
         changed, old_blobs = self._differences(git_dir, tree, parents, env)
         _check_modes(changed)
@@ -108,7 +118,7 @@ class TreePolicy:
         _check_links(changed, contents)
         _check_secrets(changed, old_blobs, contents)
         # Last: a person should be asked only about a tree that is otherwise fit to leave.
-        self._check_protected(changed, allow)
+        self._check_protected(changed, allow, _patterns(protected))
 
     def _differences(
         self, git_dir: Path, tree: str, parents: Sequence[str], env: Mapping[str, str]
@@ -167,11 +177,17 @@ class TreePolicy:
         wanted = "".join(f"{blob}\n" for blob in sorted({*new, *fit})).encode()
         return _parse_batch(self._git.run(git_dir, "cat-file", "--batch", stdin=wanted, env=env).out)
 
-    def _check_protected(self, changed: list[Entry], allow: Collection[str]) -> None:
-        paths = [printable(e.path) for e in changed if self._protected.match_file(e.path.lower())]
+    def _check_protected(self, changed: list[Entry], allow: Collection[str], more: PathSpec[Any]) -> None:
+        # Apart from each other: one set of patterns could take back what the other protects.
+        specs = (self._protected, more)
+        paths = [printable(e.path) for e in changed if any(spec.match_file(e.path.lower()) for spec in specs)]
         asked = tuple(path for path in paths if path not in allow)
         if asked:
             raise TreeRefused(f"These paths are protected: {_listed(asked)}.", asked, protected=True)
+
+
+def _patterns(lines: Sequence[str]) -> PathSpec[Any]:
+    return PathSpec.from_lines("gitignore", [line.lower() for line in lines])
 
 
 def _parse_batch(data: bytes) -> dict[str, bytes]:

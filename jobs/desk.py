@@ -188,9 +188,10 @@ class TaskDesk:
             branch=chosen.branch,
             model=chosen.model,
             approve_plan=chosen.plan == "ask",
+            plan=chosen.plan or "",
             limits=limits,
             on_approval=s.on_approval,
-            second_person=s.wants_second_person,
+            second_person=s.second_person,
         )
 
     def _route(self, request: ChatRequest, words: Words) -> Repository | None:

@@ -30,7 +30,16 @@ class Part:
 
 def examine(settings: Settings) -> list[Part]:
     """One part a line, in the order in which a task needs them."""
-    looks: list[Callable[[Settings], list[Part]]] = [_python, _git, _redis, _workers, _sandbox, _model, _repositories]
+    looks: list[Callable[[Settings], list[Part]]] = [
+        _python,
+        _git,
+        _redis,
+        _workers,
+        _sandbox,
+        _setup,
+        _model,
+        _repositories,
+    ]
     found = []
     for look in looks:
         found += look(settings)
@@ -78,17 +87,38 @@ def _workers(settings: Settings) -> list[Part]:
 
 
 def _sandbox(settings: Settings) -> list[Part]:
+    more = "README, “When the sandbox does not start”, has more on it."
     try:
         sandbox = wiring.sandbox_of(settings)
+    except ThreadwrightError as exc:
+        what, _, lines = str(exc).partition("\n")
+        return [Part("Sandbox", False, what, f"{lines}\n{more}".lstrip())]
+    try:
         findings = sandbox.self_test()
     except ThreadwrightError as exc:
-        return [Part("Sandbox", False, str(exc), "README, “When the sandbox does not start”.")]
+        remedy = f"{sandbox.driver.remedy(str(exc))}.\n{more}"
+        return [Part("Sandbox", False, f"{sandbox.name} does not start: {exc}", remedy)]
     open_ways = [f for f in findings if not f.ok]
     if sandbox.warning:
         return [Part("Sandbox", True, f"{sandbox.name}: {sandbox.warning}", needed=False)]
     detail = f"{sandbox.name}: {len(findings)} escapes tried, {len(open_ways)} worked"
     remedy = "; ".join(f"{f.name}: {f.remedy or f.detail}" for f in open_ways)
     return [Part("Sandbox", not open_ways, detail, remedy)]
+
+
+def _setup(settings: Settings) -> list[Part]:
+    """Where packages may come from; what of the operator's own configuration cannot be used in a sandbox."""
+    try:
+        policy = wiring.setup_policy_of(settings)
+    except ThreadwrightError as exc:
+        return [Part("Set-up", False, str(exc), "Correct SETUP_HOSTS.")]
+    if not policy.network:
+        return [Part("Set-up", True, "no network (SETUP_NETWORK): own commands only", needed=False)]
+    hosts = [host.authority for host in policy.rules.hosts]
+    ignored = policy.indexes.ignored if policy.indexes is not None else ()
+    detail = f"packages from {', '.join(hosts)}"
+    parts = [Part("Set-up", True, detail, needed=False)]
+    return parts + [Part("Package index", False, sentence, needed=False) for sentence in ignored]
 
 
 def _model(settings: Settings) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,8 +22,7 @@ def ruling(tools: Tools, author: Author, what: str, task: str = "") -> policy.Ru
     record = tools.tasks.record(task) if task else {}
     requester, approvers = record.get("requester", ""), tools.settings.approvers
     if what == "approve":
-        brief = Brief.model_validate_json(record["brief"]) if record.get("brief") else None
-        second = bool(brief and brief.second_person)
+        second = _second_person(record)
         return policy.may_approve(author, approvers, requester=requester, second_person=second)
     if what == "protected":
         return policy.may_approve(author, approvers, requester=requester, second_person=False)
@@ -31,6 +31,17 @@ def ruling(tools: Tools, author: Author, what: str, task: str = "") -> policy.Ru
     if what == "configure":
         return policy.may_configure(author, approvers)
     return policy.may_start(author)
+
+
+def _second_person(record: dict[str, str]) -> bool:
+    """As the turn has found it, with what the repository says; before that, as the request had it."""
+    known = json.loads(record.get("view", "{}")).get("second_person")
+    if known is not None:
+        return bool(known)
+    if not record.get("brief"):
+        return False
+    brief = Brief.model_validate_json(record["brief"])
+    return brief.on_approval == "merge" if brief.second_person is None else brief.second_person
 
 
 def chosen(tools: Tools, request: ChatRequest, verb: Verb) -> str:

@@ -27,6 +27,7 @@ PROTECTED = (
     ".gitmodules",
     ".gitattributes",
     ".lfsconfig",
+    ".threadwright.toml",
 )
 
 
@@ -136,9 +137,31 @@ class Settings(BaseSettings):
     sandbox_processes: int = Field(default=512, gt=0, description="Processes in the sandbox.")
     sandbox_disk: int = Field(default=2 << 30, gt=0, description="Bytes a task's workspace may take.")
 
+    setup_network: bool = Field(
+        default=True,
+        description="Whether the set-up of a repository may reach package registries; nothing else ever may.",
+    )
+    setup_hosts: Words = Field(
+        default=(),
+        description="Hosts that a set-up may reach besides the usual registries, with commas: `name`, `name:port` or "
+        "`http://name:port`; `name=10.1.2.0/24` for one whose address is private.",
+    )
+    setup_timeout: float = Field(default=900, gt=0, description="Seconds the whole set-up of a repository may take.")
+    setup_disk: int = Field(default=4 << 30, gt=0, description="Bytes one set-up may install and download.")
+    setup_cache: int = Field(
+        default=20 << 30,
+        gt=0,
+        description="Bytes that what was installed may take in all; what was not used for longest goes first.",
+    )
+
     workers: int = Field(default=2, ge=0, le=MOST_WORKERS, description="Worker processes of `threadwright up`.")
     lease_seconds: float = Field(default=15, gt=0, description="How long a dead worker keeps its task.")
     beat_seconds: float = Field(default=0.5, gt=0, description="How often a worker looks for a stop and new words.")
+    checks_every: float = Field(
+        default=60,
+        gt=0,
+        description="Seconds between looks at the forge's checks, where they decide because tests could not run here.",
+    )
     sweep_seconds: float = Field(default=5, gt=0, description="How often the sweeper looks for tasks nobody works on.")
     ask_timeout: float = Field(
         default=24, gt=0, description="Hours, weekends not counted, until a clarifying question's assumptions hold."
@@ -202,6 +225,14 @@ def load() -> Settings:
     except ValidationError as exc:
         wrong = [f"{'.'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in exc.errors()]
         raise Misconfigured("These settings are wrong: " + "; ".join(wrong)) from None
+
+
+def indexes() -> dict[str, str]:
+    """Variables with which the operator tells pip, uv and npm where packages come from, and what reads their files."""
+    named = re.compile(r"(pip_|uv_|npm_config_|(https?|all)_proxy$)", re.IGNORECASE)
+    also = ("XDG_CONFIG_HOME", "NETRC", "HOME")
+    # A file of npm's may refer to any variable (`${TOKEN}`): the whole environment is given, and stays outside.
+    return {name: value for name, value in os.environ.items() if named.match(name) or name in also}
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from bot.chat import Card
+from graph.policies import on_approval_of, second_person_of
 from graph.state import TaskState
 from graph.values import CheckResult, Question, Usage
+from graph.verdicts import waits_for_checks
 from jobs import wording
 from jobs.outbox import Outbox
 from jobs.tasks import Lease, Tasks, utc
@@ -112,7 +114,9 @@ def facts_of(state: TaskState) -> dict[str, Any]:
         "receipts": [receipt_of(c) for c in state.get("receipts") or state.get("checks") or ()],
         "assumptions": list(state.get("assumptions") or ()),
         "pull_request": pull.model_dump(mode="json") if pull else None,
-        "on_approval": brief.on_approval,
+        "on_approval": on_approval_of(state),
+        "second_person": second_person_of(state),
+        "waits_for_checks": waits_for_checks(pull, state.get("receipts") or []),
         "approvals": [{"sha": a.sha, "by": a.by.name} for a in state.get("approvals") or ()],
         "refused": next((n.text for n in reversed(state.get("notices") or ()) if n.id.startswith("approved-")), ""),
         "spent": spent.model_dump(mode="json"),

@@ -140,7 +140,8 @@ def approve(tools: Tools, request: ChatRequest, task: str, record: dict[str, str
     match ruling(tools, request.author, "approve", task):
         case policy.No(reason):
             return Receipt(whisper=reason)
-    pull = json.loads(record.get("view", "{}")).get("pull_request")
+    view = json.loads(record.get("view", "{}"))
+    pull = view.get("pull_request")
     if not pull or record["status"] not in ("watching", "running"):
         return Receipt(reply="There is nothing to approve yet.")
     if pull["state"] != "open":
@@ -148,6 +149,8 @@ def approve(tools: Tools, request: ChatRequest, task: str, record: dict[str, str
     sha = sha or pull["head"]
     if sha != pull["head"]:
         return Receipt(whisper=f"`{sha[:7]}` was replaced by `{pull['head'][:7]}`. Please look at the new result.")
+    if waits := view.get("waits_for_checks"):
+        return Receipt(whisper=waits)
     _tell(tools, request, task, "approved", ("watching",), sha=sha)
     return Receipt(seen=True)
 

@@ -120,6 +120,16 @@ class Sweeper:
             self._wake(task)
         return True
 
+    def _checks(self, task: str, record: dict[str, str]) -> bool:
+        """The forge's checks may have ended: the task looks."""
+        if record.get("status") != "watching":
+            return True
+        entry = Entry(id=f"checks-{int(self._now() * 1000)}", kind="timer")
+        taken = self._tasks.tell(task, entry, [f"{task}/{entry.id}"], wakes=("watching",), at=self._now())
+        if taken.wake:
+            self._wake(task)
+        return True
+
     def _park(self, task: str, record: dict[str, str]) -> bool:
         if record.get("status") != "asking":
             return True

@@ -27,6 +27,7 @@ from graph.errors import (
 )
 from graph.ports import Halt, Ports
 from graph.values import Brief, Final, Question, Watching
+from graph.verdicts import waits_for_checks
 from jobs.course import Course
 from jobs.crew import Crew
 from jobs.ending import Ending
@@ -166,6 +167,8 @@ class Turn:
             self._tasks.move(lease.task, "asking", at=now, lease=lease)
         elif isinstance(where.waits, Watching):
             show.result(state)
+            if waits_for_checks(state.get("pull_request"), state.get("receipts") or []):
+                self._tasks.set_due(lease.task, "checks", now + self._crew.settings.checks_every)
             show.card("watching")
             self._tasks.move(lease.task, "watching", at=now, lease=lease)
         elif where.over:

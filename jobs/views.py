@@ -45,6 +45,7 @@ def view_of(tasks: Tasks, task: str) -> TaskView | None:
                 "spent",
                 "assumptions",
                 "on_approval",
+                "waits_for_checks",
                 "approvals",
                 "refused",
             )

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import redis
 
 from bot.chat import Chat, Desk
-from graph.errors import Misconfigured
+from graph.errors import BadInput, Misconfigured
 from graph.errors import ThreadwrightError as Problem
 from integrations import redisserver
 from integrations.gitcommand import SEARCH_PATH
@@ -26,13 +26,15 @@ from jobs.desk import TaskDesk
 from jobs.outbox import Drainer, Outbox
 from jobs.queue import Wakeups
 from jobs.settings import Settings, runtime_folder
+from jobs.settings import indexes as index_variables
 from jobs.sweeper import Sweeper
 from jobs.tasks import Lease, Tasks
 from jobs.workers import Workers
 
 if TYPE_CHECKING:
-    from graph.ports import Box, Halt, Ports, Workspace
-    from graph.values import Brief
+    from graph.ports import Baselines, Box, Halt, Journal, Model, Ports, Rules, Workspace
+    from graph.values import Brief, Limits
+    from integrations.installs import Policy
     from integrations.sandbox import BoxSandbox
     from jobs.crew import Crew
 
@@ -104,8 +106,11 @@ class Office:
         )
 
     def _clean(self, alive: set[str]) -> None:
-        """Workspaces and refs that no task needs any more. Imports git, once an hour."""
+        """Workspaces, refs and installed packages that no task needs any more. Imports git, once an hour."""
+        from integrations import installs  # noqa: PLC0415
+
         workspaces_of(self.settings).janitor(alive)
+        installs.janitor(self.settings.threadwright_home, alive, self.settings.setup_cache)
 
 
 @contextlib.contextmanager
@@ -137,15 +142,22 @@ class TurnBoxes:
 
     def __init__(self, sandbox: BoxSandbox, halt: Halt) -> None:
         self._sandbox = sandbox.for_turn(halt)
-        self._open: dict[Path, Box] = {}
+        self._open: dict[Path, tuple[Path | None, Box]] = {}
 
     def open(self, workspace: Workspace) -> Box:
-        if workspace.root not in self._open:
-            self._open[workspace.root] = self._sandbox.open(workspace)
-        return self._open[workspace.root]
+        deps, box = self._open.get(workspace.root, (None, None))
+        if box is not None and deps == workspace.deps:
+            return box
+        if box is not None:
+            # What is installed is seen by what is started after it.
+            box.close()
+            del self._open[workspace.root]
+        box = self._sandbox.open(workspace)
+        self._open[workspace.root] = workspace.deps, box
+        return box
 
     def close(self) -> None:
-        for box in self._open.values():
+        for _, box in self._open.values():
             box.close()
         self._open.clear()
 
@@ -184,30 +196,54 @@ def stop_server(settings: Settings) -> bool:
 
 
 def workspaces_of(settings: Settings) -> Any:
-    import os  # noqa: PLC0415
-
     from integrations.git import GitWorkspaces  # noqa: PLC0415
 
-    uid = settings.sandbox_uid if os.geteuid() == 0 else None
     return GitWorkspaces(
         settings.threadwright_home,
         protected=settings.protected_paths,
-        workspace_uid=uid,
+        workspace_uid=uid_of(settings),
         search_path=git_path(settings),
     )
+
+
+def setup_policy_of(settings: Settings) -> Policy:
+    """What set-ups may reach. Raises Misconfigured."""
+    from integrations.doorrules import REGISTRIES, DoorRules, parse_host  # noqa: PLC0415
+    from integrations.indexes import found  # noqa: PLC0415
+    from integrations.installs import Policy  # noqa: PLC0415
+
+    indexes = found(index_variables(), Path.home())
+    try:
+        named = [parse_host(text) for text in settings.setup_hosts]
+        configured = [parse_host(origin) for origin in indexes.origins]
+        # One that is named by hand comes first: it may say where its address is.
+        hosts = {(host.scheme, host.name, host.port): host for host in (*REGISTRIES, *configured, *named)}
+        rules = DoorRules(tuple(hosts.values()), indexes.credentials, total_bytes=settings.setup_disk)
+    except BadInput as exc:
+        raise Misconfigured(f"These settings are wrong: {exc}") from exc
+    return Policy(settings.setup_network, rules, indexes, settings.setup_disk, settings.setup_cache)
+
+
+def uid_of(settings: Settings) -> int | None:
+    """Who owns what boxes write, when that is another user than ours."""
+    import os  # noqa: PLC0415
+
+    return settings.sandbox_uid if os.geteuid() == 0 else None
 
 
 def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew:
     """Everything a worker needs, imported and built, no socket open. Raises Misconfigured when a part is missing."""
     from graph import prompting  # noqa: PLC0415
     from graph.flow import build_flow  # noqa: PLC0415
-    from graph.ports import Ports, Rules  # noqa: PLC0415
+    from graph.ports import Ports  # noqa: PLC0415
     from graph.starting import Triage  # noqa: PLC0415
     from graph.state import STATE_TYPES  # noqa: PLC0415
     from graph.values import Review  # noqa: PLC0415
     from integrations import sandbox as boxes  # noqa: PLC0415
     from integrations.checkpoints import Fence, RedisSaver, serializer  # noqa: PLC0415
+    from integrations.installs import InstallFolders  # noqa: PLC0415
     from integrations.model import ChatModel, preload  # noqa: PLC0415
+    from jobs.baselines import KeptBaselines  # noqa: PLC0415
     from jobs.crew import Crew  # noqa: PLC0415
     from jobs.journal import LeasedJournal  # noqa: PLC0415
 
@@ -220,6 +256,8 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     serde = serializer(STATE_TYPES)
     flow = build_flow(None)
     workspaces, forge = workspaces_of(settings), forge_of(settings)
+    policy = setup_policy_of(settings)
+    baselines = KeptBaselines(client, int(settings.keep_days * 86_400))
     model_settings = model_settings_of(settings)
     preload((Triage, Review))
     prompting.preload()
@@ -232,14 +270,8 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
     def ports_for(lease: Lease, brief: Brief, halt: Halt) -> Iterator[Ports]:
         model = ChatModel(model_settings, halt)
         journal = LeasedJournal(tasks, lease, lambda text: redactor.redact(text)[0])
-        rules = Rules(
-            limits=brief.limits,
-            command_seconds=settings.command_timeout,
-            test_seconds=settings.test_timeout,
-            protected=settings.protected_paths,
-            sandbox_warning=first.warning,
-        )
         boxes_of_turn = TurnBoxes(first, halt)
+        installs = InstallFolders(settings.threadwright_home, first.for_turn(halt), policy, uid_of(settings))
         try:
             yield Ports(
                 model=model,
@@ -247,13 +279,16 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
                 sandbox=boxes_of_turn,
                 forge=forge,
                 journal=journal,
-                rules=rules,
+                installs=installs,
+                baselines=baselines,
+                rules=rules_of(settings, brief.limits, first.warning),
                 halt=halt,
                 now=lambda: datetime.fromtimestamp(now(), UTC),
             )
         finally:
             model.close()
             boxes_of_turn.close()
+            installs.close()
 
     client.connection_pool.disconnect()
     return Crew(
@@ -265,6 +300,49 @@ def crew_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Crew
         redact=lambda text: redactor.redact(text)[0],
         now=now,
         warning=first.warning,
+    )
+
+
+@contextlib.contextmanager
+def trial_of(settings: Settings, model: Model, baselines: Baselines, journal: Journal) -> Iterator[Ports]:
+    """Everything that looks at a repository, without a task, a lease and Redis. Raises Misconfigured."""
+    from graph.ports import Halt, Ports  # noqa: PLC0415
+    from graph.values import Limits  # noqa: PLC0415
+    from integrations.installs import InstallFolders  # noqa: PLC0415
+
+    halt, sandbox = Halt(), sandbox_of(settings)
+    boxes = TurnBoxes(sandbox, halt)
+    installs = InstallFolders(
+        settings.threadwright_home, sandbox.for_turn(halt), setup_policy_of(settings), uid_of(settings)
+    )
+    try:
+        yield Ports(
+            model=model,
+            workspaces=workspaces_of(settings),
+            sandbox=boxes,
+            forge=forge_of(settings),
+            journal=journal,
+            installs=installs,
+            baselines=baselines,
+            rules=rules_of(settings, Limits(), sandbox.warning),
+            halt=halt,
+            now=lambda: datetime.now(UTC),
+        )
+    finally:
+        boxes.close()
+        installs.close()
+
+
+def rules_of(settings: Settings, limits: Limits, warning: str) -> Rules:
+    from graph.ports import Rules  # noqa: PLC0415
+
+    return Rules(
+        limits=limits,
+        command_seconds=settings.command_timeout,
+        test_seconds=settings.test_timeout,
+        setup_seconds=settings.setup_timeout,
+        protected=settings.protected_paths,
+        sandbox_warning=warning,
     )
 
 

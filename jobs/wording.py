@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot.chat import Ask, Author, Card, CardStep, Reply
-from graph.values import Brief, CheckResult, Final, Limits, Notice, Person, PullRequest, Question, Usage
+from graph.policies import on_approval_of
+from graph.values import (
+    Brief,
+    CheckResult,
+    Final,
+    Limits,
+    Notice,
+    OnApproval,
+    Person,
+    PullRequest,
+    Question,
+    Usage,
+)
+from graph.verdicts import fewer_tests, not_run_words, waits_for_checks
 
 if TYPE_CHECKING:
     from graph.state import TaskState
@@ -78,26 +91,31 @@ def receipts(checks: Sequence[CheckResult]) -> str:
     lines = ["Receipts:", *(receipt(check) for check in checks)]
     if not any(check.command.kind == "test" for check in checks):
         lines.append("- no test command was found, so no tests were run")
+    if now := sorted({name for check in checks for name in check.newly_passing}):
+        lines.append(f"- failed before and passes now: {', '.join(now[:10])}" + (" …" if len(now) > 10 else ""))
     old = sorted({name for check in checks for name in check.old_failures})
     if old:
         lines.append(f"- failed before and fails still: {', '.join(old[:10])}" + (" …" if len(old) > 10 else ""))
     return "\n".join(lines)
 
 
-def not_run(checks: Sequence[CheckResult]) -> str:
-    reasons = [f"`{c.command.command}`: {c.reason or 'not run'}" for c in checks if c.verdict == "not run"]
-    return "Not run here: " + "; ".join(reasons) + "." if reasons else ""
+def tests_told(state: TaskState, checks: Sequence[CheckResult]) -> list[str]:
+    """What there is to say of checks besides their receipts: not run, only in part, fewer than before."""
+    said = not_run_words(checks, state.get("pull_request"))
+    if any(check.command.partial for check in checks):
+        said.append("Only the tests of what was touched were run, not the whole suite.")
+    return [*said, *fewer_tests(checks)]
 
 
-def invitation(brief: Brief, pull: PullRequest, checks: Sequence[CheckResult]) -> str:
+def invitation(policy: OnApproval, pull: PullRequest, checks: Sequence[CheckResult]) -> str:
     """What ✅ will do, for exactly this commit."""
     head = pull.head[:SHORT]
     tested = any(c.command.kind == "test" and c.verdict == "green" for c in checks)
     untested = "" if tested else " (not tested)"
-    if brief.on_approval == "merge":
+    if policy == "merge":
         when = " once checks are green" if pull.has_checks else ""
         return f"React ✅ to merge `{head}` into `{pull.base}`{when}{untested}."
-    if brief.on_approval == "review":
+    if policy == "review":
         return f"React ✅ to approve #{pull.number} at `{head}`{untested}."
     return f"React ✅ to mark #{pull.number} ready for review at `{head}`{untested}."
 
@@ -116,8 +134,7 @@ def result(state: TaskState, warning: str = "") -> Post | None:
     if state.get("diffstat"):
         parts.append(str(state["diffstat"]) + f" in {len(commits)} {'commit' if len(commits) == 1 else 'commits'}.")
     parts.append(receipts(checks))
-    if text := not_run(checks):
-        parts.append(text)
+    parts += tests_told(state, checks)
     if state.get("assumptions"):
         parts.append("Assumptions:\n" + "\n".join(f"- {a}" for a in state["assumptions"]))
     findings = list(state["review"].findings) if state.get("review") else []
@@ -147,7 +164,7 @@ def outlook(state: TaskState, pull: PullRequest, checks: Sequence[CheckResult]) 
     if not pull.draft and any(a.sha == pull.head for a in state.get("approvals") or ()):
         by = next(a.by.name for a in reversed(state["approvals"]) if a.sha == pull.head)
         return f"Approved by {by} at `{pull.head[:SHORT]}`: #{pull.number} is ready for review."
-    return invitation(state["brief"], pull, checks)
+    return waits_for_checks(pull, checks) or invitation(on_approval_of(state), pull, checks)
 
 
 def replaced(old_sha: str, new_sha: str) -> Reply:
@@ -268,8 +285,7 @@ def card(state: TaskState, status: str, since: datetime, words: str = "") -> Car
     notes = []
     if "commands" in state and not any(c.kind == "test" for c in state["commands"]):
         notes.append("I found no test command in this repository.")
-    if text := not_run(state.get("baseline") or []):
-        notes.append(text)
+    notes += not_run_words(state.get("baseline") or [], None)
     if pull:
         notes.append(f"Pull request #{pull.number}: {pull.url}")
     return Card(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command as Resume
 from pydantic import BaseModel
 
-from graph.errors import BadInput
+from graph.errors import BadInput, SandboxFailed
 from graph.flow import RECURSION_LIMIT, build_flow
 from graph.messages import illegal_order
 from graph.ports import Box, Halt, Ports, Rules, TreePack, Workspace
@@ -25,6 +26,7 @@ from graph.state import (
     SCHEMA,
     STATE_TYPES,
     Brief,
+    CheckResult,
     Heard,
     Limits,
     Outcome,
@@ -125,8 +127,22 @@ class FakeBox:
     def __init__(self, checkout: Path, mirror: Path, *, on_run: Callable[[str], None] | None = None) -> None:
         self.checkout, self.mirror, self.on_run = checkout, mirror, on_run
         self.commands: list[str] = []
+        self.services: dict[str, str] = {}
 
-    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> Outcome:
+    @property
+    def scratch(self) -> str:
+        folder = self.checkout.with_name("scratch")
+        folder.mkdir(exist_ok=True)
+        return str(folder)
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
         self.commands.append(command)
         if self.on_run:
             self.on_run(command)
@@ -135,7 +151,7 @@ class FakeBox:
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=self.checkout,
-                env={**ENVIRONMENT, "PATH": path, "HOME": "/tmp"},
+                env={**ENVIRONMENT, "PATH": path, "HOME": "/tmp", **(env or {})},
                 input=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -146,6 +162,18 @@ class FakeBox:
             output = (exc.stdout or b"").decode(errors="replace")
             return Outcome(command=command, exit=None, seconds=timeout or 0, output=output, ended="timeout")
         return Outcome(command=command, exit=done.returncode, seconds=0.5, output=done.stdout.decode(errors="replace"))
+
+    def serve(self, name: str, command: str) -> None:
+        self.services.setdefault(name, command)
+
+    def served(self, name: str) -> Outcome | None:
+        if name not in self.services:
+            raise BadInput(f"no service {name!r} was started")
+        return None
+
+    def left(self, name: str, *, limit: int = 16 << 20) -> bytes | None:
+        file = Path(self.scratch) / name
+        return file.read_bytes() if file.is_file() and file.stat().st_size <= limit else None
 
     def read(self, path: str, *, limit: int = 1_000_000) -> bytes:
         file = self.checkout / path
@@ -210,6 +238,36 @@ class MemoryJournal:
         return [kind for kind, _ in self.notes]
 
 
+class NoInstalls:
+    """A machine on which nothing can be installed; digests are like the real ones."""
+
+    def digest(self, repository: Repository, facts: str) -> str:
+        return hashlib.sha256(f"{repository.url}\0{facts}".encode()).hexdigest()
+
+    def has(self, name: str) -> bool:
+        return False
+
+    def place(self, name: str) -> Path:
+        raise SandboxFailed(f"nothing is installed under {name}")
+
+    def unavailable(self, *, network: bool) -> str:
+        return "nothing can be installed here."
+
+    def phase(self, workspace: Workspace, *, note: Callable[..., None], go: bool) -> Any:
+        raise AssertionError("a set-up where there can be none")
+
+
+@dataclass
+class MemoryBaselines:
+    kept: dict[str, CheckResult] = field(default_factory=dict)
+
+    def find(self, key: str) -> CheckResult | None:
+        return self.kept.get(key)
+
+    def keep(self, key: str, result: CheckResult) -> None:
+        self.kept[key] = result
+
+
 class ReadableForge(LocalForge):
     """The local forge, which also tells what was written into a pull request."""
 
@@ -232,6 +290,8 @@ class Bench:
     rules: Rules = RULES
     sandbox: FakeSandbox = field(default_factory=FakeSandbox)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
+    installs: Any = field(default_factory=NoInstalls)
+    baselines: MemoryBaselines = field(default_factory=MemoryBaselines)
     halt: Halt = field(default_factory=Halt)
     clock: datetime = START
 
@@ -246,6 +306,8 @@ class Bench:
             sandbox=self.sandbox,
             forge=self.forge,
             journal=self.journal,
+            installs=self.installs,
+            baselines=self.baselines,
             rules=self.rules,
             halt=self.halt,
             now=self._now,

@@ -94,6 +94,8 @@ class House:
                 "openai_api_key": SecretStr("scripted"),
                 "model": "scripted-model",
                 "model_timeout": 20,
+                # No test needs the internet. A house that tells of set-up has an index of its own.
+                "setup_network": False,
                 **QUICK,
                 **settings,
             }

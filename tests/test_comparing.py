@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from graph.comparing import baseline, judge, read, why_not_run
+from graph.comparing import baseline, judge, why_not_run
+from graph.outputs import KEPT_NAMES, Reading, tally, words
 from graph.state import CheckResult, Command, Outcome
 
 TEST = Command(kind="test", command="python3 -m pytest -q", found_in="pyproject.toml")
@@ -86,7 +87,7 @@ def test_where_the_base_has_no_tests_those_of_the_change_stand_for_themselves(ex
 
 def test_what_cannot_be_judged_is_told_as_it_ended_with_the_change() -> None:
     unloadable = "ERROR tests/test_a.py\nE   ModuleNotFoundError: No module named 'yaml'\n1 error in 0.05s\n"
-    said = "could not be judged: on the base not one test was executed (no module yaml); with the change "
+    said = "could not be judged: on the base it needs the Python package yaml; with the change "
     assert judge(TEST, base(2, unloadable), outcome(1, PYTEST_ONE)).reason == f"{said}1 test fails, exit code 1"
     assert judge(TEST, base(2, unloadable), outcome(1, PYTEST_BOTH)).reason == f"{said}2 tests fail, exit code 1"
     assert judge(TEST, base(2, unloadable), outcome(3, "?")).reason == f"{said}exit code 3"
@@ -163,12 +164,12 @@ def test_a_command_that_the_base_did_not_have_stands_for_itself() -> None:
 
 
 def test_words_of_pytest_are_understood() -> None:
-    reading = read(PYTEST_TWO)
+    reading = words(PYTEST_TWO)
     assert reading.failing == ("tests/test_a.py::test_one", "tests/test_b.py")
     assert (reading.executed, reading.whole) == (1, True)
     framed = "==== 1 failed, 2 passed, 1 warning in 0.03s ====\n"
-    assert read(framed).executed == 3
-    assert read("ERROR    root:a.py:3 a log line\n1 passed in 0.1s\n").failing == ()
+    assert words(framed).executed == 3
+    assert words("ERROR    root:a.py:3 a log line\n1 passed in 0.1s\n").failing == ()
 
 
 def test_a_real_unittest_run_is_understood(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_real_unittest_run_is_understood(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "unittest", "discover"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    reading = read(done.stdout + done.stderr)
+    reading = words(done.stdout + done.stderr)
     assert (reading.executed, reading.whole, len(reading.failing)) == (3, True, 2)
     assert {name.split()[0] for name in reading.failing} == {"test_x", "test_y"}
     (tmp_path / "test_a.py").write_text("import no_such_package\n")
@@ -191,8 +192,199 @@ def test_a_real_pytest_run_is_understood(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     plain = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=plain)
-    reading = read(done.stdout)
+    reading = words(done.stdout)
     assert (reading.executed, reading.failing, reading.whole) == (2, ("test_a.py::test_x",), True)
     (tmp_path / "test_a.py").unlink()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=plain)
     assert base(done.returncode, done.stdout).verdict == "not run"
+
+
+def reading(passing: str = "", failing: str = "", skipped: str = "") -> Reading:
+    cases = [*((n, "passed") for n in passing.split()), *((n, "failed") for n in failing.split())]
+    return tally([*cases, *((n, "skipped") for n in skipped.split())])  # type: ignore[list-item]
+
+
+def before(passing: str = "", failing: str = "") -> CheckResult:
+    return baseline(TEST, outcome(1 if failing else 0), reading(passing, failing))
+
+
+PARTIAL = TEST.model_copy(update={"partial": True})
+
+
+def test_the_comparison_names_tests() -> None:
+    base = before("t::a t::b t::gone", "t::old t::mended")
+    assert (base.verdict, base.executed, base.passing) == ("red", 5, ("t::a", "t::b", "t::gone"))
+    result = judge(TEST, base, outcome(1), reading("t::a t::mended t::new", "t::old t::b"))
+    assert result.verdict == "red"
+    assert result.failing == ("t::old", "t::b")
+    assert result.old_failures == ("t::old",)
+    assert result.newly_passing == ("t::mended",)
+    assert result.vanished == ("t::gone",)
+    assert result.executed == 5
+    assert result.reason == "exit code 1; newly failing: t::b"
+    many = reading("", " ".join(f"t::{n}" for n in range(7)))
+    assert judge(TEST, base, outcome(1), many).reason.endswith("newly failing: t::0, t::1, t::2, t::3, t::4 and 2 more")
+
+
+def test_fewer_tests_than_before_are_told_and_stay_green() -> None:
+    base = before("t::a t::b t::c")
+    result = judge(TEST, base, outcome(0), reading("t::a", skipped="t::c"))
+    assert (result.verdict, result.vanished) == ("green", ("t::b", "t::c"))
+    assert result.reason == "1 test ran, 3 on the base; gone: t::b; skipped now: t::c"
+    old = judge(TEST, before("t::a t::b", "t::x"), outcome(1), reading("t::a", "t::x"))
+    assert old.reason == "no new failures; what fails failed before; 2 tests ran, 3 on the base; gone: t::b"
+    # The controls: as many, and more.
+    assert judge(TEST, base, outcome(0), reading("t::a t::b t::c")).reason == ""
+    renamed = judge(TEST, base, outcome(0), reading("t::a t::b t::d t::e"))
+    assert (renamed.reason, renamed.vanished) == ("", ("t::c",))
+
+
+def test_a_suite_of_which_no_test_is_left_is_red() -> None:
+    for left in (reading(), reading(skipped="t::a t::b")):
+        result = judge(TEST, before("t::a t::b"), outcome(0), left)
+        assert (result.verdict, result.vanished) == ("red", ("t::a", "t::b"))
+        assert result.reason == "not one test is executed any more; on the base some were"
+
+
+def test_tests_of_a_file_that_cannot_be_loaded_are_not_told_as_gone() -> None:
+    base = before("a.py::x b.py::y b.py::z")
+    partly = tally([("a.py::x", "passed"), ("b.py", "unloaded")])
+    assert judge(TEST, base, outcome(1), partly).vanished == ()
+    assert judge(TEST, base, outcome(1), tally([("b.py", "unloaded")])).vanished == ()
+    assert judge(TEST, base, outcome(1), tally([("a.py::x", "failed"), ("b.py::y", "passed")])).vanished == ("b.py::z",)
+    mended = judge(TEST, baseline(TEST, outcome(1), partly), outcome(0), reading("a.py::x b.py::y b.py::z"))
+    assert (mended.verdict, mended.vanished) == ("green", ())
+
+
+def test_where_names_are_not_known_none_is_missed_and_numbers_still_count() -> None:
+    base = baseline(TEST, outcome(0, "20 passed in 0.1s\n"))
+    result = judge(TEST, base, outcome(0, "18 passed in 0.1s\n"))
+    assert (result.verdict, result.vanished, result.reason) == ("green", (), "18 tests ran, 20 on the base")
+    named = judge(TEST, before("t::a t::b"), outcome(0, "1 passed in 0.1s\n"))
+    assert (named.vanished, named.reason) == ((), "1 test ran, 2 on the base")
+
+
+def test_too_many_passing_names_are_not_kept() -> None:
+    many = tally([(f"t::{n}", "passed") for n in range(KEPT_NAMES + 1)] + [("t::old", "failed")])
+    base = baseline(TEST, outcome(1), many)
+    assert (base.passing, base.executed) == ((), KEPT_NAMES + 2)
+    result = judge(TEST, base, outcome(0), tally([("t::old", "passed")]))
+    assert (result.vanished, result.newly_passing) == ((), ("t::old",))
+    assert result.reason == f"1 test ran, {KEPT_NAMES + 2} on the base"
+
+
+def test_of_a_partial_run_no_test_is_missed() -> None:
+    base = before("t::a t::b", "t::old t::other")
+    result = judge(PARTIAL, base, outcome(0), reading("t::a"))
+    assert (result.verdict, result.reason, result.vanished) == ("green", "", ())
+    old = judge(PARTIAL, base, outcome(1), reading("t::a", "t::old"))
+    assert (old.verdict, old.old_failures, old.vanished) == ("green", ("t::old",), ())
+    assert judge(PARTIAL, base, outcome(1), reading("t::a", "t::new")).verdict == "red"
+    assert judge(PARTIAL, base, outcome(3), reading("t::a", "t::old")).verdict == "red"
+    # The control: the whole suite with so few tests says so.
+    assert judge(TEST, base, outcome(0), reading("t::a")).vanished == ("t::b", "t::old", "t::other")
+
+
+@pytest.mark.parametrize(("exit_code", "output"), EMPTY.values(), ids=EMPTY.keys())
+def test_a_partial_run_that_finds_no_test_is_not_run_whatever_the_base_was(exit_code: int, output: str) -> None:
+    for first in (None, before("t::a"), before("t::a", "t::b"), base(127), base(5, "no tests ran in 0.01s")):
+        result = judge(PARTIAL, first, outcome(exit_code, output))
+        assert (result.verdict, result.reason) == ("not run", "not one test was executed")
+
+
+def test_a_partial_run_whose_tests_cannot_be_loaded_is_red_unless_they_could_not_before() -> None:
+    broken = tally([("tests/test_b.py", "unloaded")])
+    assert judge(PARTIAL, before("t::a"), outcome(2), broken).verdict == "red"
+    was = baseline(TEST, outcome(1), tally([("t::a", "failed"), ("tests/test_b.py", "unloaded")]))
+    known = judge(PARTIAL, was, outcome(2), broken)
+    assert (known.verdict, known.old_failures) == ("green", ("tests/test_b.py",))
+
+
+NEEDS = {
+    "pnpm": (1, "", "sh: 1: vitest: not found\n ELIFECYCLE  Test failed.\n", "the program vitest"),
+    "npm": (127, "", "> vitest run\n\nsh: 1: vitest: not found\n", "the program vitest"),
+    "bash": (127, "", "bash: line 1: go: command not found\n", "the program go"),
+    "make": (
+        2, "", "make: cargo: No such file or directory\nmake: *** [Makefile:2: test] Error 127\n",
+        "the program cargo",
+    ),
+    "module": (1, "", "/usr/bin/python3: No module named pytest\n", "the Python package pytest"),
+    "import": (
+        2, "", "E   ModuleNotFoundError: No module named 'redis'\n1 error in 0.1s\n",
+        "the Python package redis",
+    ),
+    "vitest": (
+        1, "vitest", "Error: Cannot find package '@vue/test-utils' imported from /a\n",
+        "the npm package @vue/test-utils",
+    ),
+    "node": (1, "node", "Error: Cannot find module 'left-pad'\n# pass 0\n# fail 0\n", "the npm package left-pad"),
+    "go": (
+        1, "go", "a.go:4:2: no required module provides package example.com/x/y; to add it:\n",
+        "the Go package example.com/x/y",
+    ),
+    "cargo": (101, "cargo", "error: no matching package named `serde` found\n", "the crate serde"),
+    "download": (101, "cargo", "error: failed to download `libc v0.2.1`\n", "the crate libc"),
+    "postgres": (
+        1, "pytest",
+        'E   connection to server at "127.0.0.1", port 5432 failed: Connection refused\n3 errors in 0.1s\n',
+        "PostgreSQL on port 5432",
+    ),
+    "redis": (
+        1, "pytest",
+        "Error 111 connecting to localhost:6379. Connection refused.\n2 failed in 1s\n",
+        "Redis on port 6379",
+    ),
+    "mysql": (
+        1, "jest", "Error: connect ECONNREFUSED 127.0.0.1:3306\nTests:  4 failed, 4 total\n",
+        "MySQL on port 3306",
+    ),
+    "own": (
+        1, "go", "dial tcp [::1]:8123: connect: connection refused\nFAIL\tp [build failed]\n",
+        "a service on port 8123",
+    ),
+    "driver": (1, "pytest", "asyncpg\nE ConnectionRefusedError: Connection refused\n1 error in 1s\n", "PostgreSQL"),
+    "docker": (1, "pytest", "Cannot connect to the Docker daemon at unix:///x\n1 error in 1s\n", "Docker"),
+    "network": (1, "pytest", "E socket.gaierror: Temporary failure in name resolution\n1 error in 1s\n", "the network"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("exit_code", "runner", "output", "needed"), NEEDS.values(), ids=NEEDS.keys())
+def test_what_a_base_needs_and_has_not_is_named(exit_code: int, runner: str, output: str, needed: str) -> None:
+    command = TEST.model_copy(update={"runner": runner})
+    result = baseline(command, outcome(exit_code, output))
+    assert (result.verdict, result.reason) == ("not run", f"needs {needed}")
+    # The control: where something passes, these are old failures.
+    some = baseline(command, outcome(1, output), reading("t::a t::b", "t::c"))
+    if exit_code == 1:
+        assert some.verdict == "red"
+    # What ran on the base and needs this with the change is red, and says what.
+    changed = judge(command, before("t::a"), outcome(exit_code, output))
+    assert changed.verdict == "red"
+
+
+def test_a_tests_own_server_is_no_service() -> None:
+    said = "E  ConnectionRefusedError: connect ECONNREFUSED 127.0.0.1:45123\n1 failed in 0.1s\n"
+    assert base(1, said).verdict == "red"
+
+
+def test_words_in_the_middle_of_an_unknown_runners_output_do_not_excuse_it() -> None:
+    script = Command(kind="test", command="bash run-tests.sh", found_in="run-tests.sh")
+    said = "ModuleNotFoundError: No module named 'yaml'\n"
+    assert baseline(script, outcome(1, said)).verdict == "not run"
+    assert baseline(script, outcome(1, said + "more\n" * 1000)).verdict == "red"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "output"),
+    [(137, ""), (2, "make: *** [Makefile:2: test] Error 137\n"), (134, "FATAL ERROR: JavaScript heap out of memory\n")],
+)
+def test_what_was_killed_for_want_of_memory_is_not_run(exit_code: int, output: str) -> None:
+    result = base(exit_code, output)
+    assert (result.verdict, result.reason) == ("not run", "it ran out of memory")
+
+
+def test_a_missing_package_with_the_change_is_red_and_named() -> None:
+    said = "ERROR a.py\nE   ModuleNotFoundError: No module named 'httpx'\n1 error in 0.1s\n"
+    result = judge(TEST, before("t::a"), outcome(2, said))
+    reason = "exit code 2: needs the Python package httpx; on the base it ran to its end; newly failing: a.py"
+    assert (result.verdict, result.reason) == ("red", reason)

@@ -116,7 +116,7 @@ def test_a_new_failure_does_not_hide_behind_an_old_one(house: House) -> None:
     room.start()
     room.until("watching")
     [red] = [text for text in tool_results(room) if "Not committed" in text]
-    assert "new: test_greets" in red
+    assert "newly failing: test_greets" in red
     assert room.file(f"threadwright/{room.task}", "greet.py") == LOUD.rstrip("\n")
 
 
@@ -198,7 +198,7 @@ def test_a_suite_whose_runner_is_missing_is_not_run_and_everybody_is_told(house:
     room.start()
     room.until("watching")
     [result] = room.said("result")
-    assert "Not run here: `make test`: a program that it needs is missing here" in result
+    assert "Tests not run here: needs the program some-runner-that-is-not-here." in result
     assert "(not tested)" in result
     pull = pull_of(room)
     assert pull["draft"]

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from bot.__main__ import app
 from bot.options import OPTIONS
+from graph.projectfile import EXAMPLE, parse, reference
 from jobs.settings import Settings, markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,23 @@ def test_the_check_of_the_settings_would_see_one_that_is_missing() -> None:
     table = f"<!-- settings -->\n{markdown_table()}\n<!-- settings -->"
     assert settings_table(table) == markdown_table()
     assert settings_table(re.sub(r".*`MODEL_PLAN`.*\n", "", table)) != markdown_table()
+
+
+def project_tables(readme: str) -> str:
+    return readme.split("<!-- project -->")[1].strip() if readme.count("<!-- project -->") == 2 else ""
+
+
+def test_every_key_of_the_repositorys_file_is_explained_with_an_example() -> None:
+    assert project_tables(README) == reference().strip()
+    assert f"```toml\n{EXAMPLE.strip()}\n```" in README
+    assert project_tables(README.replace("<!-- project -->", "", 1)) != reference().strip()
+
+
+def test_every_piece_of_the_repositorys_file_that_is_shown_can_be_read() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 2
+    for block in blocks:
+        parse(block)
 
 
 def test_every_command_that_is_shown_exists_with_its_options() -> None:

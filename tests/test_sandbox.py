@@ -49,7 +49,7 @@ def test_a_command_runs_in_the_checkout_as_an_ordinary_user_with_nothing_of_the_
     names = {line.partition("=")[0] for line in lines[5:]}
     assert names <= {
         "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "CI", "PAGER", "GIT_PAGER", "GIT_EDITOR",
-        "GIT_TERMINAL_PROMPT", "NO_COLOR", "PWD", "SHLVL", "_", "OLDPWD",
+        "GIT_TERMINAL_PROMPT", "NO_COLOR", "PWD", "SHLVL", "_", "OLDPWD", "PYTHONDONTWRITEBYTECODE",
     }  # fmt: skip
 
 
@@ -270,3 +270,15 @@ def test_a_box_works_where_the_user_of_the_boxes_may_not_enter_the_parent_folder
 
 def test_the_path_inside_has_the_systems_folders(box: ShellBox) -> None:
     assert box.run("echo $PATH").output.strip() == PATH
+
+
+def test_an_edit_of_the_same_size_in_the_same_second_is_what_runs(box: ShellBox) -> None:
+    box.write("one.py", b"print(1)\n")
+    box.write("main.py", b"import one\n")
+    box.run("touch -d 2026-01-05T12:00:00Z one.py; python3 main.py")
+    box.write("one.py", b"print(7)\n")
+    assert box.run("touch -d 2026-01-05T12:00:00Z one.py; python3 main.py").output == "7\n"
+    stale = "export PYTHONDONTWRITEBYTECODE=; touch -d 2026-01-05T12:00:00Z one.py; python3 main.py"
+    box.run(stale)
+    box.write("one.py", b"print(9)\n")
+    assert box.run(stale).output == "7\n", "control: a compiled file hides it"

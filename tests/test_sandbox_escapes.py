@@ -14,7 +14,8 @@ from boxes import make_sandbox
 
 from graph.errors import Misconfigured, SandboxFailed
 from integrations import seccomp
-from integrations.bubblewrap import ISOLATION, Binary, Bubblewrap, explain, find_binary
+from integrations.bubblewrap import ISOLATION, Binary, Bubblewrap, find_binary
+from integrations.hosts import explain
 from integrations.sandbox import BoxSandbox, verify
 
 

@@ -129,7 +129,7 @@ def test_a_workspace_is_found_again_and_half_made_ones_are_made_anew(tmp_path: P
         box.run("mkdir ../.clone.99; touch ../.clone.99/x; rm -rf .git; chmod 0 .; true")
     with opened(tmp_path, mirror, commit) as box:
         assert box.changed(commit) == []
-        assert box.run("ls -A .. | sort").output.split() == [".ledger", "checkout"]
+        assert box.run("ls -A .. | sort").output.split() == [".ledger", "checkout", "scratch"]
 
 
 def test_a_commit_made_outside_is_a_base_and_can_be_gone_back_to(tmp_path: Path) -> None:
