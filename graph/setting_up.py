@@ -58,7 +58,8 @@ def base_setup(state: TaskState, ports: Ports) -> Installed:
     runner = any(command.runner == "pytest" for command in state.get("commands") or [])
     recipe = recipes.find(box, project.setup, pytest=runner)
     facts = _facts(box, recipe, project.setup.inputs)
-    key = ports.installs.digest(repository_of(state), facts)
+    # Another image has other tools, also where its commands say the same of themselves.
+    key = ports.installs.digest(repository_of(state), f"{project.image}\n{facts}")
     go = "go.mod" in recipes.survey(box).names
     if recipe is None:
         return Installed(key=key, go=go)

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +22,7 @@ from git import Actor
 from graph.errors import BadInput, PushRefused, RepositoryProblem, TreeRefused
 from graph.ports import Changes, TreePack, Workspace
 from graph.values import Brief, Repository
+from integrations.folders import remove
 from integrations.gitcommand import SEARCH_PATH, GitCommand, GitRunError, locked
 from integrations.gitremote import Remote
 from integrations.treepolicy import DEFAULT_PROTECTED, TreeLimits, TreePolicy
@@ -322,11 +322,3 @@ def _checked(task: str) -> str:
     if not _TASK.fullmatch(task):
         raise BadInput("A task's id is made of letters, digits, dashes and underscores.")
     return task
-
-
-def remove(path: Path) -> None:
-    """Remove what a hostile process may have left: folders a thousand deep or closed, links to anywhere."""
-    # rm neither recurses on the stack nor follows links, which is why this is not shutil.rmtree.
-    if subprocess.run(["rm", "-rf", "--", path], capture_output=True, check=False).returncode != 0:
-        subprocess.run(["chmod", "-R", "u+rwX", "--", path], capture_output=True, check=False)
-        subprocess.run(["rm", "-rf", "--", path], capture_output=True, check=True)

@@ -35,7 +35,7 @@ from integrations import boxdeps, boxdoor
 from integrations.bubblewrap import DOOR, STAGE
 from integrations.door import Door
 from integrations.doorrules import DoorRules, without_go
-from integrations.git import remove
+from integrations.folders import remove
 from integrations.indexes import Indexes
 from integrations.sandbox import PYTHON, BoxSandbox, ShellBox
 from integrations.stubs import door_environment

@@ -282,8 +282,9 @@ def test_doctor_says_for_each_part_whether_it_works(home: House) -> None:
     looked = threadwright(home, "doctor")
     assert looked.returncode == 0, looked.stdout
     said = one_object(threadwright(home, "doctor", "--json"))
-    names = [part["name"] for part in said["parts"]]
-    assert names == ["Python", "git", "Redis", "Workers", "Sandbox", "Model", "Repositories"]
+    # What of the operator's own package configuration cannot be used is this machine's affair.
+    names = [part["name"] for part in said["parts"] if part["name"] != "Package index"]
+    assert names == ["Python", "git", "Redis", "Workers", "Sandbox", "Set-up", "Model", "Repositories"]
     assert all(name in looked.stdout for name in names)
     broken = threadwright(home, "doctor", "--json", env={"OPENAI_API_KEY": "", "PATH": "/nowhere"})
     assert broken.returncode == 1

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,4 +149,28 @@ def test_in_a_full_workspace_commands_can_only_delete_and_closed_folders_count(t
     assert "more" in box.changed(commit)
     assert box.run("chmod 700 c; rm -rf c more").exit == 0
     assert box.run("echo x > y; cat y").output == "x\n"
+    box.close()
+
+
+def test_a_repositorys_image_goes_before_the_installations(tmp_path: Path) -> None:
+    mirror, commit = make_mirror(tmp_path, {"a.txt": b"hello\n"})
+    workspace = make_workspace(tmp_path, mirror, commit)
+    other = sandbox(tmp_path, image="image:of-the-installation")
+    with pytest.raises(SandboxFailed, match="Unable to find image 'image:of-the-installation'"):
+        other.open(workspace)
+    box = other.open(replace(workspace, image="image:1"))
+    assert box.run("cat a.txt").output == "hello\n"
+    box.close()
+
+
+def test_what_was_installed_is_seen_in_a_container_read_only_with_its_programs_on_the_path(tmp_path: Path) -> None:
+    mirror, commit = make_mirror(tmp_path, {"a.txt": b"hello\n"})
+    program = tmp_path / "deps" / "venv" / "bin" / "greet"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho installed\n")
+    program.chmod(0o755)
+    workspace = replace(make_workspace(tmp_path, mirror, commit), deps=tmp_path / "deps")
+    box = sandbox(tmp_path).open(workspace)
+    assert box.run("greet").output == "installed\n"
+    assert "Read-only" in box.run('touch "$THREADWRIGHT_DEPS/x"').output
     box.close()
