@@ -92,7 +92,7 @@ def test_a_report_of_nodes_runner_names_file_and_nested_tests() -> None:
         assert read(command("node"), ended(0), json.dumps(event).encode()).executed == executed
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="no node here")
+@pytest.mark.registry
 def test_a_real_node_run_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.test.js").write_text(
         "const {test, describe, it} = require('node:test');\n"

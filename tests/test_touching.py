@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from boxes import PATH, make_mirror, make_sandbox, make_workspace
+from boxes import make_mirror, make_sandbox, make_workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -403,7 +402,7 @@ def test_node_gets_files_in_place_of_its_own_search() -> None:
     assert narrowed("node --test", "node", ["[a].test.js"], Survey()) is None
 
 
-@pytest.mark.skipif(not shutil.which("node", path=PATH), reason="no node here")
+@pytest.mark.registry
 def test_node_runs_that_command(opened: Opener) -> None:
     text = "require('node:test')('{0}', () => require('./{0}'))\n"
     files = {f"{name}.test.js": text.format(name) for name in "ab"}
