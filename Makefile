@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 READY := .venv/.ready
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-setup check format run clean
+.PHONY: demo test test-setup test-thorough check format run clean
 
 demo: $(READY)
 	@$(RUN) -m bot demo
@@ -15,7 +15,12 @@ test: $(READY)
 # What needs the package registries, and Node with npm: no part of `make test`.
 test-setup: $(READY)
 	@.ci/node
-	@$(RUN) -m pytest -m registry
+	@$(RUN) -m pytest -m "registry and not thorough"
+
+# Every package manager, poetry 1 and 2, pdm, Go and Rust included: minutes, and go and cargo must be there.
+test-thorough: $(READY)
+	@.ci/node
+	@$(RUN) -m pytest -m "registry or thorough"
 
 check: $(READY)
 	.venv/bin/ruff format --check .

@@ -43,6 +43,34 @@ NODE = {
     ),
     ".gitignore": "node_modules\n",
 }
+POETRY = {
+    **UV,
+    "pyproject.toml": (
+        '[project]\nname = "sizes"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["humanize>=4"]\n\n'
+        '[tool.poetry]\npackages = [{ include = "sizes", from = "src" }]\n\n'
+        '[tool.poetry.group.test]\noptional = true\n\n[tool.poetry.group.test.dependencies]\npytest = ">=8"\n\n'
+        # As a mirror is named; of its own default poetry asks pages that mirrors do not serve.
+        '[[tool.poetry.source]]\nname = "mirror"\nurl = "https://pypi.org/simple/"\npriority = "primary"\n\n'
+        '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+    ),
+}
+POETRY_1 = {
+    **UV,
+    "pyproject.toml": (
+        # No package: poetry 2 would not install this.
+        '[tool.poetry]\nname = "sized"\nversion = "1"\ndescription = ""\nauthors = []\n\n'
+        '[tool.poetry.dependencies]\npython = ">=3.11"\nhumanize = ">=4"\n\n'
+        '[tool.poetry.group.dev.dependencies]\npytest = ">=8"\n\n'
+        '[[tool.poetry.source]]\nname = "mirror"\nurl = "https://pypi.org/simple/"\npriority = "primary"\n\n'
+        '[tool.pytest.ini_options]\npythonpath = ["src"]\n'
+    ),
+}
+PDM = {
+    **UV,
+    "pyproject.toml": UV["pyproject.toml"].replace(
+        "[build-system]", "[project.optional-dependencies]\ntest = []\n\n[build-system]"
+    ),
+}
 WAITS = 'import ms from "ms";\n// Milliseconds.\nexport const wait = (text) => ms(text);\n'
 
 
@@ -99,6 +127,27 @@ def test_a_uv_project_goes_from_words_to_pull_request(street: House, tmp_path: P
     tell(street, locked(tmp_path, UV, uv(), "lock", "--quiet"), "src/sizes/__init__.py", BETTER)
 
 
+def tool(what: str, name: str) -> tuple[str, ...]:
+    return (uv(), "tool", "run", "--quiet", "--from", what, name)
+
+
+def test_a_poetry_project_goes_from_words_to_pull_request(street: House, tmp_path: Path) -> None:
+    files = locked(tmp_path, POETRY, *tool("poetry>=2,<3", "poetry"), "lock")
+    tell(street, files, "src/sizes/__init__.py", BETTER)
+
+
+@pytest.mark.thorough
+def test_a_project_that_poetry_1_locked_goes_from_words_to_pull_request(street: House, tmp_path: Path) -> None:
+    files = locked(tmp_path, POETRY_1, *tool("poetry>=1.8,<2", "poetry"), "lock")
+    tell(street, files, "src/sizes/__init__.py", BETTER)
+
+
+def test_a_pdm_project_goes_from_words_to_pull_request(street: House, tmp_path: Path) -> None:
+    files = locked(tmp_path, PDM, *tool("pdm[locked]", "pdm"), "lock")
+    del files[".pdm-python"]
+    tell(street, files, "src/sizes/__init__.py", BETTER)
+
+
 def test_an_npm_project_with_vitest_goes_from_words_to_pull_request(street: House, tmp_path: Path) -> None:
     files = locked(tmp_path, NODE, "npm", "install", "--silent", "--package-lock-only")
     tell(street, files, "waits.js", WAITS)
@@ -114,8 +163,20 @@ def test_a_project_with_a_manifest_only_is_installed_with_what_its_tests_need(st
     tell(street, {**UV, "pyproject.toml": manifest}, "src/sizes/__init__.py", BETTER)
 
 
-def test_a_dependency_that_the_change_adds_is_locked_and_installed(street: House, tmp_path: Path) -> None:
-    files = locked(tmp_path, UV, uv(), "lock", "--quiet")
+LOCKED: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "uv.lock": (UV, (uv(), "lock", "--quiet")),
+    "poetry.lock": (POETRY, (*tool("poetry>=2,<3", "poetry"), "lock")),
+    "pdm.lock": (PDM, (*tool("pdm[locked]", "pdm"), "lock")),
+}
+
+
+@pytest.mark.parametrize(
+    "lock", [name if name == "uv.lock" else pytest.param(name, marks=pytest.mark.thorough) for name in LOCKED]
+)
+def test_a_dependency_that_the_change_adds_is_locked_and_installed(street: House, tmp_path: Path, lock: str) -> None:
+    manifest, command = LOCKED[lock]
+    files = locked(tmp_path, manifest, *command)
+    files.pop(".pdm-python", "")
     script = by_role(
         [
             plan("feat: sizes in tables"),
@@ -129,5 +190,5 @@ def test_a_dependency_that_the_change_adds_is_locked_and_installed(street: House
     room.start()
     room.until("watching", patience=PATIENCE)
     changed = room.git("diff", "--name-only", "main", f"threadwright/{room.task}").splitlines()
-    assert changed == ["pyproject.toml", "tests/test_ini.py", "uv.lock"]
+    assert changed == sorted(["pyproject.toml", "tests/test_ini.py", lock])
     assert "green, exit 0" in room.said("result")[0]
