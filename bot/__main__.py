@@ -331,21 +331,40 @@ def up(
     ] = None,
 ) -> None:
     """Start what is configured and stay: Redis if needed, workers, the sweeper, chat adapters."""
+    from jobs.listening import listening
     from jobs.wiring import Workers
 
     stop = threading.Event()
     with _plainly(), _office() as office:
         count = office.settings.workers if workers is None else workers
-        with Workers(office.settings, count) as crew, _sweeping(office):
+        with Workers(office.settings, count) as crew, _sweeping(office), listening(office, typer.echo) as platforms:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             typer.echo(f"Redis answers, {count} {'worker' if count == 1 else 'workers'} and the sweeper run.")
-            hint = f"Not configured: {', '.join(ELSEWHERE)}. Talk to me with `threadwright chat --repo PATH-or-URL`."
-            typer.echo(as_called(hint))
+            if missing := [name for name in ELSEWHERE if name not in platforms]:
+                hint = f"Not configured: {', '.join(missing)}. Talk to me with `threadwright chat --repo PATH-or-URL`."
+                typer.echo(as_called(hint))
             while not stop.wait(0.5):
                 if crew.broken:
                     raise cli.CannotGoOn("The workers die as soon as they start; what they said stands above.")
             typer.echo("Stopping: running steps are kept, tasks go on at the next start.")
+
+
+@app.command()
+def manifest(
+    platform: Annotated[str, typer.Argument(help="Which one: slack.")],
+    host: Annotated[str, typer.Option("--host", help="Public name of this machine, for HTTP; else Socket Mode.")] = "",
+) -> None:
+    """Print the manifest to make the app from."""
+    with _plainly():
+        if platform.lower() != "slack":
+            raise cli.BadUsage(f"There is no manifest for `{platform}`, only for slack.")
+        from bot.slack.manifest import manifest as text
+
+        try:
+            typer.echo(text(host), nl=False)
+        except ValueError as exc:
+            raise cli.BadUsage(f"--host: {exc}") from exc
 
 
 @app.command()

@@ -6,6 +6,7 @@ answers; the outbox hands it `Reply` and `Card` to post. Adapters decide how thi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,8 +62,12 @@ class ChatRequest:
     addressed: bool = True
     """Mentions the bot, is a direct message, or a slash command."""
     replies_to_question: bool = False
-    own_thread: bool = True
-    """The bot opened this thread."""
+    question: str = ""
+    """Id of the question that a pressed button answers; `text` is then the answer."""
+    own_thread: bool | None = True
+    """The bot opened this thread. None: the platform cannot tell; the desk knows how the thread's first task began."""
+    opens_thread: bool = False
+    """This message is the first of its thread: whatever comes of it, the bot has opened the thread."""
     mentions_others: bool = False
     reaction: str = ""
     """For reactions: `approve`, `reject`, `stop`, or the platform's name of another one."""
@@ -71,6 +76,10 @@ class ChatRequest:
     context: tuple[Said, ...] = ()
     local: bool = False
     """From the machine's own terminal: may name paths."""
+    secrets: tuple[str, ...] = ()
+    """Kinds of secrets that were taken out of it before it came here."""
+    direct: bool = False
+    """A direct message to the bot: every message that opens a thread is a task of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,9 @@ class Receipt:
     """Name and text of a file, for answers that are too long for a message."""
     started: bool = False
     """A new task was made of it."""
+    asks: tuple[Ask, ...] = ()
+    """Answers to choose from, as buttons below `reply`; they come back with `question`."""
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,8 @@ class Reply:
     """Id of the question, for buttons."""
     sha: str = ""
     """The commit that a result is about, for approval."""
+    answered: str = ""
+    """Who answered what, once a question has its answer: no buttons any more."""
 
 
 class Undeliverable(Exception):
@@ -148,12 +162,16 @@ class Undeliverable(Exception):
 
 
 class TryLater(Exception):
-    """The platform did not take it now. `after`: seconds to wait; `unclear`: it may have been posted all the same."""
+    """The platform did not take it now. `after`: seconds to wait; `unclear`: it may have been posted all the same.
 
-    def __init__(self, message: str, after: float = 1.0, *, unclear: bool = False) -> None:
+    `everywhere`: it is so in the whole workspace, not just there.
+    """
+
+    def __init__(self, message: str, after: float = 1.0, *, unclear: bool = False, everywhere: bool = False) -> None:
         super().__init__(message)
         self.after = after
         self.unclear = unclear
+        self.everywhere = everywhere
 
 
 class Chat(Protocol):
@@ -162,8 +180,8 @@ class Chat(Protocol):
     platform: str
     workspace: str
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
-        """Post once per `key`; gives the message id. Looks for `key` first where an earlier try was unclear."""
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
+        """Post once per `key`; gives the message id. `again`: an earlier try may have got through, so look first."""
         ...
 
     def edit(self, place: Place, message: str, what: Reply | Card) -> None: ...
@@ -225,6 +243,76 @@ class Desk(Protocol):
     def events(self, task: str, after: int = 0) -> Iterator[tuple[int, JournalEntry]]:
         """The task's journal from entry `after` on; ends when there is no more now."""
         ...
+
+    def knows(self, place: Place, message: str = "") -> bool:
+        """Whether the place has had a task; with `message`, whether that is a message of ours."""
+        ...
+
+    def has_open_task(self, place: Place) -> bool: ...
+
+    def open_places(self, platform: str, workspace: str) -> Sequence[Place]:
+        """Places of the workspace where a task is open."""
+        ...
+
+    def repositories(self) -> Sequence[str]:
+        """Names that a person may choose from, for a menu."""
+        ...
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What a platform pushed, as it came. `tries`: how often it was begun before."""
+
+    id: str
+    at: float
+    """Seconds since 1970."""
+    payload: dict[str, Any]
+    """Without the secrets that were in it."""
+    tries: int = 0
+    secrets: tuple[str, ...] = ()
+    """Kinds of secrets that were taken out."""
+
+
+class Mail(Protocol):
+    """What a platform pushed, stored before it is acknowledged and before anybody has looked at it.
+
+    Every method raises DeskClosed when nothing can be stored or looked up now: then do not acknowledge.
+    """
+
+    arrived: threading.Event
+    """Set when this process has stored a letter."""
+
+    def keep(self, keys: Sequence[str], payload: dict[str, Any]) -> bool:
+        """Store it, once for all of `keys`; False: one of them was known."""
+        ...
+
+    def waiting(self, after: str = "", count: int = 200) -> Sequence[Letter] | None:
+        """The oldest letters behind the letter `after`; None while another process reads this workspace's mail."""
+        ...
+
+    def begin(self, letter: str) -> None:
+        """Count a try, before anything is done of it that others see."""
+        ...
+
+    def done(self, letter: str) -> None: ...
+
+    def came(self, key: str) -> bool:
+        """Whether something was kept under this key."""
+        ...
+
+    def first(self, signature: str) -> bool:
+        """True once: a signed request that comes again is a replay."""
+        ...
+
+    def unseen(self, signature: str) -> None:
+        """The signed request was not stored after all: its sender may send it again."""
+        ...
+
+    def read_to(self, place: Place) -> str:
+        """The newest message of a place that was dealt with; empty if none was."""
+        ...
+
+    def has_read(self, place: Place, message: str) -> None: ...
 
 
 class DeskClosed(Exception):

@@ -146,7 +146,7 @@ class ConsoleChat:
 
     # The port
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:  # noqa: ARG002
         message = message_id(place, key)
         with self._lock:
             if message not in self._cards and message not in self._replies:

@@ -194,8 +194,8 @@ class _DemoChat(ConsoleChat):
         super().__init__(out, workspace)
         self._long, self._short = f"{forge.absolute().as_uri()}/", f"{forge.name}/"
 
-    def post(self, place: Place, what: Said | Card, key: str) -> str:
-        return super().post(place, self._shortened(what), key)
+    def post(self, place: Place, what: Said | Card, key: str, *, again: bool = False) -> str:
+        return super().post(place, self._shortened(what), key, again=again)
 
     def edit(self, place: Place, message: str, what: Said | Card) -> None:
         super().edit(place, message, self._shortened(what))

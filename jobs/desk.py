@@ -6,6 +6,7 @@ workers are busy or dead. What it acknowledges is stored; what it cannot store i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,11 @@ from typing import Protocol, TypeVar
 
 from bot.chat import Author, ChatRequest, DeskClosed, JournalEntry, Place, Receipt, TaskView
 from bot.commands import BadOption, Verb, Words, is_aside, is_courtesy, parse
+from bot.options import take_options
 from graph.errors import Refused, StoreUnavailable
 from graph.values import Brief, Limits, Person, Repository
 from integrations.redaction import Redactor
-from jobs import places, policy, requests, steering, verbs, views
+from jobs import places, policy, requests, steering, verbs, views, which
 from jobs.outbox import Outbox, message_of
 from jobs.settings import Settings
 from jobs.statuses import Status
@@ -73,10 +75,11 @@ class TaskDesk:
         self._redactor = redactor
 
     def submit(self, request: ChatRequest) -> Receipt:
-        clean, kinds = self._redactor.redact(request.text)
+        clean, found = self._redactor.redact(request.text)
+        kinds = [*request.secrets, *found]
         request = replace(request, text=clean)
         try:
-            receipt = self._sort(request)
+            receipt = self._sort(self._with_thread(request))
         except StoreUnavailable as exc:
             raise DeskClosed(
                 "I cannot store anything right now, so I did not take that in. Please send it again in a minute."
@@ -100,6 +103,21 @@ class TaskDesk:
         for number, line in enumerate(self._read(lambda: self._tasks.journal(task, after)), after):
             yield number, JournalEntry(utc(line.pop("at")), line.pop("kind"), line)
 
+    def knows(self, place: Place, message: str = "") -> bool:
+        if message:
+            return self._read(lambda: bool(message_of(self._tasks, place, message)[0]))
+        return self._read(lambda: bool(self._tasks.of_place(place)))
+
+    def has_open_task(self, place: Place) -> bool:
+        task = self._read(lambda: self._tasks.of_place(place))
+        return bool(task) and views.is_open(self._read(lambda: self._tasks.record(task)).get("status", "done"))
+
+    def open_places(self, platform: str, workspace: str) -> Sequence[Place]:
+        return self._read(lambda: places.open_places(self._tasks, platform, workspace))
+
+    def repositories(self) -> Sequence[str]:
+        return self._tools.routes.repositories()
+
     @staticmethod
     def _read(look: Callable[[], T]) -> T:
         try:
@@ -108,6 +126,15 @@ class TaskDesk:
             raise DeskClosed("Redis does not answer, so I cannot look that up now. Nothing is lost.") from exc
 
     # What kind of thing was done
+
+    def _with_thread(self, request: ChatRequest) -> ChatRequest:
+        """Whose thread it is, where the platform could not tell: that of the message that its first task began with."""
+        if request.opens_thread:
+            return replace(request, own_thread=True)
+        if request.own_thread is not None:
+            return request
+        task = self._tasks.of_place(request.place)
+        return replace(request, own_thread=bool(task) and self._tasks.record(task).get("own") == "1")
 
     def _sort(self, request: ChatRequest) -> Receipt:
         if request.kind in ("reaction", "unreaction"):
@@ -127,17 +154,25 @@ class TaskDesk:
         return self._words(request, said)
 
     def _words(self, request: ChatRequest, words: Words) -> Receipt:
+        if request.direct and (decided := which.decide(self._tools, request, self._begin_anew, self._tell_above)):
+            return decided
         task = self._tasks.of_place(request.place)
         record = self._tasks.record(task) if task else {}
         if is_courtesy(words.text) and record.get("status") not in WAKES_ANSWER:
-            return Receipt(task=task, seen=request.addressed or request.own_thread)
+            return Receipt(task=task, seen=bool(request.addressed or request.own_thread))
         if record and views.is_open(record["status"]) and not places.wants_new(self._tools, request.place):
             return self._to_task(request, task, record)
         if not request.addressed:
             return Receipt()
         if not words.text.strip():
             return Receipt(seen=True)
-        return self._start(request, words)
+        return which.ask(self._tools, request) or self._start(request, words)
+
+    def _begin_anew(self, request: ChatRequest) -> Receipt:
+        return self._start(request, Words(*take_options(request.text, (), local=request.local)))
+
+    def _tell_above(self, request: ChatRequest, task: str) -> Receipt:
+        return self._to_task(request, task, self._tasks.record(task))
 
     # A new task
 
@@ -156,6 +191,7 @@ class TaskDesk:
             "requester_name": request.author.name,
             "repository": repository.name if repository else "",
             "message": request.message,
+            "own": "1" if request.own_thread else "",
         }
         fresh = places.wants_new(tools, request.place)
         taken = self._tasks.create(task, record, request.place, events_of(request), at=now, retake=fresh)
@@ -238,6 +274,8 @@ class TaskDesk:
             text=request.text,
             message=request.message,
         )
+        if request.question:
+            return self._pressed(request, task, record, entry)
         # `open`: it has been asked, and the turn is about to say so in the status.
         if record.get("question") and (record["status"] in WAKES_ANSWER or record.get("open")):
             return self._answer(request, task, json.loads(record["question"]), entry)
@@ -255,9 +293,25 @@ class TaskDesk:
             entry, kind="answer", question=str(question["id"]), text=steering.spelled_out(request.text, question)
         )
         taken = self._tasks.tell(task, answer, events_of(request), wakes=WAKES_ANSWER, at=self._tools.now())
+        if taken.fresh:
+            steering.mark_answered(self._tools.outbox, task, answer.question, f"{entry.name}: {title_of(answer.text)}")
         if taken.wake:
             self._tools.wake(task)
         return Receipt(task=task, seen=taken.fresh)
+
+    def _pressed(self, request: ChatRequest, task: str, record: dict[str, str], entry: Entry) -> Receipt:
+        """A button answers its own question only; pressed later, it is heard as a late answer."""
+        question = json.loads(record["question"]) if record.get("question") else {}
+        waits = record["status"] in WAKES_ANSWER or record.get("open")
+        if waits and question.get("id") == request.question:
+            return self._answer(request, task, question, entry)
+        late = replace(entry, kind="answer", question=request.question)
+        taken = self._tasks.tell(task, late, events_of(request), wakes=WAKES_FACT, at=self._tools.now())
+        if taken.wake:
+            self._tools.wake(task)
+        return Receipt(
+            task=task, whisper="That question has its answer already; I pass yours on." if taken.fresh else ""
+        )
 
     def _edit(self, request: ChatRequest) -> Receipt:
         """Words not read yet are replaced; words that were read get a correction."""
@@ -283,6 +337,9 @@ def events_of(request: ChatRequest) -> list[str]:
     """Keys of an event: the platform's event id, and the message itself, which may come as two events."""
     place = request.place
     keys = [f"{place.platform}/{place.workspace}/event/{request.id}"]
+    if request.question:
+        said = hashlib.sha256(request.text.encode()).hexdigest()[:16]
+        keys.append(f"{place.platform}/{place.workspace}/answer/{request.question}/{request.author.id}/{said}")
     if request.kind == "message" and request.message:
         keys.append(f"{place.platform}/{place.workspace}/{place.channel}/{request.message}")
     return keys

@@ -39,6 +39,7 @@ def examine(settings: Settings) -> list[Part]:
         _setup,
         _model,
         _repositories,
+        _slack,
     ]
     found = []
     for look in looks:
@@ -161,3 +162,17 @@ def _repositories(settings: Settings) -> list[Part]:
     names = wiring.forge_of(settings).repositories()
     remedy = f"Put bare repositories (`owner/name.git`) into {settings.forge_dir}."
     return [Part("Repositories", bool(names), f"{len(names)} in {settings.forge_dir}", remedy, needed=False)]
+
+
+def _slack(settings: Settings) -> list[Part]:
+    from bot.slack import checkup  # noqa: PLC0415 - slack_sdk is loaded only where Slack is configured
+    from jobs.listening import slack_config  # noqa: PLC0415
+
+    try:
+        config = slack_config(settings)
+    except ThreadwrightError as exc:
+        return [Part("Slack", False, str(exc), "Set both.")]
+    if config is None:
+        remedy = "README: Slack, from nothing to the first answer."
+        return [Part("Slack", True, "not configured", remedy, needed=False)]
+    return [Part(found.name, found.ok, found.detail, found.remedy) for found in checkup.look(config)]

@@ -2,7 +2,8 @@
 
 Turns and the desk only append: a reply enters once per key, a card replaces the card that has not been sent yet. The
 process that listens to a platform drains: one drainer a platform and workspace, by lease; replies first, then cards.
-Posting is at-least-once: the adapter looks for the key before it posts again after an unclear failure.
+Before a first post it is stored that it was begun: whoever drains after a crash in between has the adapter look for
+the key before it posts again. A place that has to wait keeps its order and holds up no other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from redis.exceptions import WatchError
+
 from bot.chat import Ask, Author, Card, CardStep, Chat, Place, Reply, TryLater, Undeliverable
 from graph.errors import LeaseLost, StoreUnavailable
 from integrations.redisserver import translated
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 DRAIN_LEASE_SECONDS = 5.0
 NO_SUCH_KEY = -2
 """Redis' answer to PTTL; -1: the key has no end."""
+BEGUN = "?"
+"""Stands before the time (seconds since 1970) where a message id will be: posting was begun, its end is not known."""
 EDIT_SECONDS = 1.0
 """A card is edited at most this often; what happens in between is folded into the next edit."""
 
@@ -139,6 +144,11 @@ class Drainer:
         self._clock = clock
         self._edited: dict[str, float] = {}
         self._not_before = 0.0
+        """For all of the workspace."""
+        self._places: dict[str, float] = {}
+        """By place: when something may be posted there again. What is in order there waits."""
+        self._card_edits: dict[str, float] = {}
+        """By card: when it may be edited again. Nothing else waits for that."""
         self._token = ""
         self._lease_seconds = lease_seconds
         self._holding = threading.Lock()
@@ -161,20 +171,25 @@ class Drainer:
         """Post what is due now; how many posts and edits were made. 0 as well while another process drains."""
         if self._clock() < self._not_before or not self._hold():
             return 0
+        done = 0
         try:
-            return self._replies() + self._cards()
+            done += self._replies()
+            for member in self._due():
+                done += self._card_alone(member)
+                done += self._replies()
         except _Lost:
-            return 0
+            pass
         except TryLater as exc:
             self._not_before = self._clock() + exc.after
-            return 0
+        return done
 
     def let_go(self) -> None:
         """Show the last cards, however soon after the edit before, and let others drain."""
-        if self._token:
+        if self._token and self._clock() >= self._not_before:
             self._edited.clear()
             try:
-                self._cards()
+                for member in self._due():
+                    self._card_alone(member)
             except (_Lost, TryLater) as exc:
                 log.info("a card is left to the next drainer: %s", exc)
         with self._holding:
@@ -216,51 +231,63 @@ class Drainer:
             thread.join()
 
     def _replies(self) -> int:
-        done = 0
-        queue = f"tw:out:{self._stream}"
+        """All that may be said now. Raises TryLater for what concerns the whole workspace."""
+        done, queue = 0, f"tw:out:{self._stream}"
         while True:
             with translated():
-                raw = self._redis.lindex(queue, 0)
-            if raw is None:
+                waiting = self._redis.lrange(queue, 0, -1)
+            before, held = done, set[str]()
+            for raw in waiting:
+                item = json.loads(raw)
+                place = item["place"]
+                if place in held or self._waits(self._places, place):
+                    held.add(place)
+                    continue
+                try:
+                    self._deliver(item)
+                except TryLater as exc:
+                    held.add(place)
+                    self._later(self._places, place, exc)
+                    continue
+                # Whoever holds the lease now may have delivered it too, and an equal item may be in the queue anew.
+                self._keep()
+                with translated():
+                    self._redis.lrem(queue, 1, raw)
+                done += 1
+            if done == before:
                 return done
-            self._deliver(json.loads(raw))
-            # Whoever holds the lease now may have delivered it as well, and an equal item may be in the queue anew.
-            self._keep()
-            with translated():
-                self._redis.lrem(queue, 1, raw)
-            done += 1
 
     def _deliver(self, item: dict[str, Any]) -> None:
-        task, key, place = item["task"], item["key"], place_of(item["place"])
-        field = f"{item['place']}|{key}"
-        posted = self._tasks.key(task, "posted")
+        task, key, place = item["task"], item["key"], item["place"]
         with translated():
             raw = self._redis.hget(self._tasks.key(task, "outbox"), key)
-            known = self._redis.hget(posted, field)
         if raw is None:
             return
-        # The card comes first in a thread, whoever is quicker.
-        self._card(task, item["place"])
-        self._keep()
-        try:
-            if known:
-                self._chat.edit(place, known.decode(), load_reply(raw))
-            else:
-                message = self._chat.post(place, load_reply(raw), f"{task}:{key}")
-                self._remember(task, field, message)
-        except Undeliverable as exc:
-            self._undeliverable(task, item["place"], str(exc))
+        # The card comes first in a thread, whoever is quicker. Once it is there, its edits hold nothing up.
+        if self._message(task, f"{place}|card") is None:
+            self._card(task, place)
+        self._say(task, place, key, load_reply(raw))
 
-    def _cards(self) -> int:
+    def _due(self) -> list[str]:
+        """Cards that may be sent now, longest untouched first."""
         with translated():
             members = sorted(raw.decode() for raw in self._redis.smembers(f"tw:cards:{self._stream}"))
-        done = 0
-        for member in members:
-            task, _, place = member.partition("|")
-            if self._clock() - self._edited.get(member, -1e9) < self._edit_seconds:
-                continue
-            done += self._card(task, place)
-        return done
+        now = self._clock()
+        edited = {member: self._edited.get(member, -1e9) for member in members}
+        return sorted((m for m in members if now - edited[m] >= self._edit_seconds), key=edited.__getitem__)
+
+    def _card_alone(self, member: str) -> int:
+        """Raises TryLater for what concerns the whole workspace."""
+        task, _, place = member.partition("|")
+        new = self._message(task, f"{place}|card") is None
+        waiting, name = (self._places, place) if new else (self._card_edits, member)
+        if self._waits(waiting, name):
+            return 0
+        try:
+            return self._card(task, place)
+        except TryLater as exc:
+            self._later(waiting, name, exc)
+            return 0
 
     def _card(self, task: str, place: str) -> int:
         """Send the newest card of a task to one place, if it is not what is shown there already."""
@@ -268,25 +295,83 @@ class Drainer:
         with translated():
             due = self._redis.sismember(f"tw:cards:{self._stream}", member)
             raw = self._redis.hget(self._tasks.key(task), "card")
-            known = self._redis.hget(self._tasks.key(task, "posted"), f"{place}|card")
         if not due:
             return 0
         if raw is None:
             with translated():
                 self._redis.srem(f"tw:cards:{self._stream}", member)
             return 0
-        self._keep()
-        try:
-            if known:
-                self._chat.edit(place_of(place), known.decode(), load_card(raw))
-            else:
-                message = self._chat.post(place_of(place), load_card(raw), f"{task}:card")
-                self._remember(task, f"{place}|card", message)
-        except Undeliverable as exc:
-            self._undeliverable(task, place, str(exc))
+        self._say(task, place, "card", load_card(raw))
         self._edited[member] = self._clock()
         self._tasks.script("sent", [f"tw:cards:{self._stream}", self._tasks.key(task)], [member, raw])
         return 1
+
+    def _say(self, task: str, place: str, key: str, what: Reply | Card) -> None:
+        """Post it, or edit it where it was posted. Raises TryLater; what is undeliverable is noted."""
+        field, where = f"{place}|{key}", place_of(place)
+        known = self._message(task, field)
+        self._keep()
+        try:
+            if known:
+                self._chat.edit(where, known, what)
+            else:
+                self._post(task, field, where, what)
+        except Undeliverable as exc:
+            self._undeliverable(task, place, str(exc))
+
+    def _post(self, task: str, field: str, place: Place, what: Reply | Card) -> None:
+        mark, again = self._begin(task, field)
+        try:
+            message = self._chat.post(place, what, f"{task}:{field.partition('|')[2]}", again=again)
+        except TryLater as exc:
+            if not exc.unclear:
+                self._forget(task, field, mark)
+            raise
+        except Undeliverable:
+            self._forget(task, field, mark)
+            raise
+        self._remember(task, field, message)
+
+    def _message(self, task: str, field: str) -> str | None:
+        """Id of the message that was posted; None: none, or it is not known."""
+        with translated():
+            raw = self._redis.hget(self._tasks.key(task, "posted"), field)
+        return None if raw is None or raw.startswith(BEGUN.encode()) else raw.decode()
+
+    def _begin(self, task: str, field: str) -> tuple[str, bool]:
+        """Store that posting is begun: the mark, and whether it was there."""
+        posted, mark = self._tasks.key(task, "posted"), f"{BEGUN}{time.time():.3f}"
+        with translated():
+            if self._redis.hsetnx(posted, field, mark):
+                age_with_record(self._tasks, task, "posted")
+                return mark, False
+            known = self._redis.hget(posted, field)
+        return (known.decode() if known else mark), True
+
+    def _forget(self, task: str, field: str, mark: str) -> None:
+        """It was not posted: take the mark away, unless another drainer has written there meanwhile."""
+        posted = self._tasks.key(task, "posted")
+        with translated(), self._redis.pipeline() as pipe:
+            try:
+                pipe.watch(posted)
+                if pipe.hget(posted, field) == mark.encode():
+                    pipe.multi()
+                    pipe.hdel(posted, field)
+                    pipe.execute()
+            except WatchError:
+                log.info("another drainer is at %s", field)
+
+    def _waits(self, until: dict[str, float], name: str) -> bool:
+        if self._clock() < until.get(name, 0.0):
+            return True
+        until.pop(name, None)
+        return False
+
+    def _later(self, until: dict[str, float], name: str, exc: TryLater) -> None:
+        if exc.everywhere:
+            raise exc
+        until[name] = self._clock() + exc.after
+        log.info("%s waits %.0f s: %s", name, exc.after, exc)
 
     def _remember(self, task: str, field: str, message: str) -> None:
         with translated():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from bot.chat import ChatRequest, Place, Receipt
@@ -12,7 +13,7 @@ from jobs import policy, wording
 from jobs.requests import about, ruling
 from jobs.statuses import ENDED
 from jobs.steering import stop
-from jobs.tasks import mint, utc
+from jobs.tasks import Tasks, mint, utc
 
 if TYPE_CHECKING:
     from jobs.desk import Tools
@@ -26,6 +27,18 @@ def channel_repository(tools: Tools, place: Place) -> str:
     with translated():
         raw = tools.tasks.redis.hget(_channel(place), "repo")
     return raw.decode() if raw else ""
+
+
+def open_places(tasks: Tasks, platform: str, workspace: str) -> list[Place]:
+    """Where a task of the workspace is open."""
+    found: dict[str, Place] = {}
+    for task in tasks.active():
+        record = tasks.record(task)
+        for key in json.loads(record.get("places", "[]")):
+            place = Place(*key.split("/", 3))
+            if (place.platform, place.workspace) == (platform, workspace) and record.get("status") not in ENDED:
+                found[key] = place
+    return list(found.values())
 
 
 def repo(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:

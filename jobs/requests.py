@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bot.chat import Author, ChatRequest, Receipt
+from bot.chat import Author, ChatRequest, Place, Receipt
 from bot.commands import Verb
 from graph.values import Brief
 from integrations.redisserver import translated
 from jobs import policy
+from jobs.statuses import ENDED
 
 if TYPE_CHECKING:
     from jobs.desk import Tools
@@ -45,11 +46,15 @@ def _second_person(record: dict[str, str]) -> bool:
 
 
 def chosen(tools: Tools, request: ChatRequest, verb: Verb) -> str:
-    """The task a verb is about: named, else the newest of the place, else the only open one (terminal)."""
+    """The task a verb is about: named, else the newest of the place, else the only open one of channel or terminal."""
     if verb.task:
         return verb.task
     if task := tools.tasks.of_place(request.place):
         return task
+    if not request.place.thread:
+        # A slash command in a channel names no thread.
+        here = open_in_channel(tools, request.place)
+        return here[0] if len(here) == 1 else ""
     if request.local:
         active = tools.tasks.active()
         if len(active) == 1:
@@ -58,6 +63,18 @@ def chosen(tools: Tools, request: ChatRequest, verb: Verb) -> str:
         if not active and newest:
             return newest[0]
     return ""
+
+
+def open_in_channel(tools: Tools, place: Place) -> list[str]:
+    """Open tasks of the place's channel, newest first."""
+    channel = f"{place.platform}/{place.workspace}/{place.channel}/"
+    found = []
+    for task in tools.tasks.active():
+        record = tools.tasks.record(task)
+        here = any(key.startswith(channel) for key in json.loads(record.get("places", "[]")))
+        if here and record.get("status") not in ENDED:
+            found.append((float(record["created"]), task))
+    return [task for _, task in sorted(found, reverse=True)]
 
 
 def about(tools: Tools, request: ChatRequest, verb: Verb, then: Callable[[str, dict[str, str]], Receipt]) -> Receipt:

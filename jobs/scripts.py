@@ -262,7 +262,28 @@ if redis.call('HGET', KEYS[2], 'card') == ARGV[2] then redis.call('SREM', KEYS[1
 return 1
 """
 
+# A letter is stored once for all of its keys.
+# KEYS: stream, keys...   ARGV: body, ttl
+KEEP = """
+for i = 2, #KEYS do if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end end
+redis.call('XADD', KEYS[1], '*', 'body', ARGV[1])
+for i = 2, #KEYS do redis.call('SET', KEYS[i], '1', 'EX', ARGV[2]) end
+return 1
+"""
+
+# KEYS: hash   ARGV: field, value, ttl
+GREATEST = """
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if not known or known < ARGV[2] then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
+return 1
+"""
+
 ALL = {
+    "keep": KEEP,
+    "greatest": GREATEST,
     "amend": AMEND,
     "hold": HOLD,
     "drop": DROP,

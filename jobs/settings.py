@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from graph.errors import Misconfigured
@@ -74,6 +83,28 @@ class Settings(BaseSettings):
         "Paths given in the terminal need none.",
     )
     default_repository: str = Field(default="", description="Repository for requests that name none.")
+
+    slack_bot_token: SecretStr = Field(
+        default=SecretStr(""), description="Slack: the bot's token (`xoxb-…`). Set, `threadwright up` listens to Slack."
+    )
+    slack_app_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Slack: the app-level token (`xapp-…`) for Socket Mode, which needs no public address.",
+    )
+    slack_signing_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Slack: the signing secret, for HTTP in place of Socket Mode (used when there is no app token).",
+    )
+    slack_api_url: str = Field(
+        default="https://slack.com/api/", description="Slack: base of the Web API, for GovSlack or a proxy."
+    )
+    slack_allowed: Words = Field(
+        default=(),
+        description="Slack: ids of bots (`B…`), apps (`A…`), guests and people of other organisations (`U…`) who may "
+        "start tasks as members do.",
+    )
+    http_host: str = Field(default="127.0.0.1", description="Address that the HTTP server of `threadwright up` binds.")
+    http_port: int = Field(default=3000, ge=0, le=65_535, description="Its port; 0 takes a free one.")
 
     openai_api_key: SecretStr = Field(default=SecretStr(""), description="Key of the model's API.")
     openai_base_url: str = Field(default="https://api.openai.com/v1", description="Any OpenAI-compatible API.")
@@ -185,11 +216,19 @@ class Settings(BaseSettings):
             raise ValueError("not a time zone name such as Europe/Berlin") from exc
         return value
 
-    @field_validator("openai_base_url")
+    @field_validator("openai_base_url", "slack_api_url")
     @classmethod
     def _an_address(cls, value: str) -> str:
         if not re.match(r"https?://[^/\s]+", value):
-            raise ValueError("not an address such as https://api.openai.com/v1")
+            raise ValueError("not an address such as https://api.example.com/v1")
+        return value
+
+    @field_validator("slack_bot_token", "slack_app_token")
+    @classmethod
+    def _kind_of_token(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        start = "xoxb-" if info.field_name == "slack_bot_token" else "xapp-"
+        if value.get_secret_value() and not value.get_secret_value().startswith(start):
+            raise ValueError(f"this token begins with {start}")
         return value
 
     @field_validator("threadwright_home", "forge_dir")
@@ -200,6 +239,19 @@ class Settings(BaseSettings):
     @property
     def wants_second_person(self) -> bool:
         return self.on_approval == "merge" if self.second_person is None else self.second_person
+
+    def check_slack(self) -> None:
+        """For whoever listens. Raises Misconfigured when Slack is configured in part only."""
+        bot, app, secret = (
+            bool(s.get_secret_value()) for s in (self.slack_bot_token, self.slack_app_token, self.slack_signing_secret)
+        )
+        if bot and not (app or secret):
+            raise Misconfigured(
+                "SLACK_BOT_TOKEN alone hears nothing. Set SLACK_APP_TOKEN (Socket Mode: Basic Information, App-Level "
+                "Tokens, scope connections:write) or SLACK_SIGNING_SECRET (HTTP)."
+            )
+        if (app or secret) and not bot:
+            raise Misconfigured("SLACK_BOT_TOKEN is missing (OAuth & Permissions, Bot User OAuth Token).")
 
     def check_model(self) -> None:
         """For whoever starts workers. Raises Misconfigured when no model can be asked."""

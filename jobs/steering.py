@@ -200,10 +200,22 @@ def reaction(tools: Tools, request: ChatRequest, task: str, key: str) -> Receipt
 
 
 def _revoke(tools: Tools, request: ChatRequest, task: str, record: dict[str, str], sha: str) -> Receipt:
-    if record["status"] in ENDED or not sha:
+    if (
+        record["status"] in ENDED
+        or not sha
+        or not isinstance(ruling(tools, request.author, "approve", task), policy.Yes)
+    ):
         return Receipt()
     _tell(tools, request, task, "revoked", ("watching",), sha=sha)
     return Receipt(seen=True)
+
+
+def mark_answered(outbox: Outbox, task: str, question: str, by: str) -> None:
+    """The question's message loses its buttons and says who answered; the first answer stands."""
+    key = f"question-{question}"
+    said = outbox.said(task, key)
+    if said is not None and not said.answered:
+        outbox.amend(task, wording.Post(key, replace(said, answered=by)))
 
 
 def spelled_out(text: str, question: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from bot.chat import Author
 from graph.errors import Misconfigured, StoreUnavailable, ThreadwrightError
-from jobs import wording
+from jobs import steering, wording
 from jobs.outbox import Outbox
 from jobs.steering import card_words
 from jobs.tasks import Entry, Tasks
@@ -116,6 +116,7 @@ class Sweeper:
         question = json.loads(record["question"])
         entry = Entry(id=f"timer-{question['id']}", kind="answer", question=question["id"])
         taken = self._tasks.tell(task, entry, [f"{task}/{entry.id}"], wakes=("asking",), at=self._now())
+        steering.mark_answered(self._outbox, task, question["id"], "Nobody answered in time; the assumptions hold.")
         if taken.wake:
             self._wake(task)
         return True

@@ -23,6 +23,7 @@ from integrations.localforge import LocalForge
 from integrations.redaction import Redactor
 from jobs import queue as queueing
 from jobs.desk import TaskDesk
+from jobs.mail import RedisMail
 from jobs.outbox import Drainer, Outbox
 from jobs.queue import Wakeups
 from jobs.settings import Settings, runtime_folder
@@ -75,7 +76,14 @@ def git_path(settings: Settings) -> str:
 def redactor_of(settings: Settings) -> Redactor:
     urls = (settings.redis_url.get_secret_value(), settings.openai_base_url)
     passwords = [unquote(password) for url in urls for password in re.findall(r"//[^/@\s]*?:([^/@\s]+)@", url)]
-    whole = [settings.openai_api_key.get_secret_value(), settings.redis_url.get_secret_value()]
+    own = (
+        settings.openai_api_key,
+        settings.redis_url,
+        settings.slack_bot_token,
+        settings.slack_app_token,
+        settings.slack_signing_secret,
+    )
+    whole = [secret.get_secret_value() for secret in own]
     return Redactor([secret for secret in (*whole, *passwords) if secret])
 
 
@@ -93,6 +101,10 @@ class Office:
 
     def drainer(self, chat: Chat) -> Drainer:
         return Drainer(self.tasks, chat)
+
+    def mail(self, platform: str, workspace: str) -> RedisMail:
+        redactor = redactor_of(self.settings)
+        return RedisMail(self.tasks, platform, workspace, redact=redactor.redact, now=self.now)
 
     def sweeper(self) -> Sweeper:
         return Sweeper(

@@ -303,9 +303,9 @@ class CountingChat(RoomChat):
         super().__init__(workspace)
         self.posts: list[str] = []
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
         self.posts.append(kind_of(key))
-        return super().post(place, what, key)
+        return super().post(place, what, key, again=again)
 
 
 def kind_of(key: str) -> str:

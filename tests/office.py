@@ -48,19 +48,29 @@ class PaperChat:
         self.edits: list[tuple[str, Reply | Card]] = []
         self.keys: dict[str, str] = {}
         self.fail_with: list[Exception] = []
+        self.fail_at: dict[str, Exception] = {}
+        """By thread: until it is taken out."""
+        self.again: list[str] = []
+        """Keys that were to be looked for first."""
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
-        if self.fail_with:
-            raise self.fail_with.pop(0)
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
+        self._fail(place)
+        if again:
+            self.again.append(key)
         if key not in self.keys:
             self.keys[key] = f"m{len(self.keys) + 1}"
             self.posted.append((self.keys[key], what))
         return self.keys[key]
 
     def edit(self, place: Place, message: str, what: Reply | Card) -> None:
+        self._fail(place)
+        self.edits.append((message, what))
+
+    def _fail(self, place: Place) -> None:
         if self.fail_with:
             raise self.fail_with.pop(0)
-        self.edits.append((message, what))
+        if place.thread in self.fail_at:
+            raise self.fail_at[place.thread]
 
     def react(self, place: Place, message: str, reaction: str) -> None:
         raise AssertionError("the desk's receipt asks for reactions, the outbox never does")

@@ -53,7 +53,7 @@ class RoomChat:
         self.cards: dict[str, list[Card]] = {}
         self.order: list[str] = []
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
         if key not in self.order:
             self.order.append(key)
         self._keep(key, what)

@@ -215,7 +215,7 @@ def test_commands_in_our_sentences_are_named_so_and_other_words_stay() -> None:
 
 # ---- one table for help, command line and README
 
-COMMANDS = {"answer", "chat", "run", "up", "worker", "doctor", "demo", "down", "check"}
+COMMANDS = {"answer", "chat", "run", "up", "worker", "doctor", "manifest", "demo", "down", "check"}
 
 
 def commands() -> dict[str, Any]:

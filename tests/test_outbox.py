@@ -132,11 +132,11 @@ class SlowChat(PaperChat):
         super().__init__()
         self.busy, self.over = threading.Event(), threading.Event()
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
         if not self.busy.is_set():
             self.busy.set()
             assert self.over.wait(30)
-        return super().post(place, what, key)
+        return super().post(place, what, key, again=again)
 
 
 def test_a_post_that_lasts_longer_than_the_lease_is_not_made_by_another_drainer(room: DeskRoom, task: str) -> None:
@@ -165,9 +165,9 @@ class ThiefChat(PaperChat):
         super().__init__()
         self.redis = redis
 
-    def post(self, place: Place, what: Reply | Card, key: str) -> str:
+    def post(self, place: Place, what: Reply | Card, key: str, *, again: bool = False) -> str:
         self.redis.set("tw:drain:slack/T1", "another", px=60_000)
-        return super().post(place, what, key)
+        return super().post(place, what, key, again=again)
 
 
 def test_a_drainer_that_lost_its_lease_posts_no_further_card(room: DeskRoom, task: str) -> None:

@@ -1,0 +1,1 @@
+"""HTTP in: one ASGI app, served beside everything else by `threadwright up`."""
