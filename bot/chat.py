@@ -254,6 +254,10 @@ class Desk(Protocol):
         """Places of the workspace where a task is open."""
         ...
 
+    def reactable(self, place: Place) -> Sequence[str]:
+        """Ids of our messages in the place on which a reaction counts: the card and the results of its task."""
+        ...
+
     def repositories(self) -> Sequence[str]:
         """Names that a person may choose from, for a menu."""
         ...
@@ -313,6 +317,12 @@ class Mail(Protocol):
         ...
 
     def has_read(self, place: Place, message: str) -> None: ...
+
+    def reactions(self, message: str) -> frozenset[tuple[str, str]]:
+        """Who had reacted how to a message, as far as it was dealt with. `message`: channel and id."""
+        ...
+
+    def reacted(self, message: str, who: str, how: str, *, there: bool) -> None: ...
 
 
 class DeskClosed(Exception):

@@ -115,6 +115,9 @@ class TaskDesk:
     def open_places(self, platform: str, workspace: str) -> Sequence[Place]:
         return self._read(lambda: places.open_places(self._tasks, platform, workspace))
 
+    def reactable(self, place: Place) -> Sequence[str]:
+        return self._read(lambda: places.reactable(self._tasks, place))
+
     def repositories(self) -> Sequence[str]:
         return self._tools.routes.repositories()
 
@@ -198,7 +201,8 @@ class TaskDesk:
         if not taken.fresh:
             # Somebody was quicker: the same event again, or another task of this place.
             known = self._tasks.record(taken.task)
-            if known.get("message") == request.message or not views.is_open(known.get("status", "")):
+            same = bool(request.message) and known.get("message") == request.message
+            if same or not views.is_open(known.get("status", "")):
                 return Receipt(task=taken.task, seen=True)
             return self._to_task(request, taken.task, known)
         places.no_longer_new(tools, request.place)

@@ -126,6 +126,23 @@ class RedisMail:
         with _open():
             self._tasks.script("greatest", [self._cursors], [place.key, message, CURSOR_SECONDS])
 
+    def reactions(self, message: str) -> frozenset[tuple[str, str]]:
+        with _open():
+            found = self._redis.smembers(self._reactions(message))
+        pairs = [raw.decode().partition(" ") for raw in found]
+        return frozenset((who, how) for who, _, how in pairs)
+
+    def reacted(self, message: str, who: str, how: str, *, there: bool) -> None:
+        key = self._reactions(message)
+        with _open():
+            pipe = self._redis.pipeline()
+            (pipe.sadd if there else pipe.srem)(key, f"{who} {how}")
+            pipe.expire(key, CURSOR_SECONDS)
+            pipe.execute()
+
+    def _reactions(self, message: str) -> str:
+        return f"tw:reactions:{self._name}/{message}"
+
     def _without_secrets(self, value: Any, found: list[str]) -> Any:
         if isinstance(value, str):
             clean, kinds = self._redact(value)

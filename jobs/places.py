@@ -41,6 +41,16 @@ def open_places(tasks: Tasks, platform: str, workspace: str) -> list[Place]:
     return list(found.values())
 
 
+def reactable(tasks: Tasks, place: Place) -> list[str]:
+    """Platform ids of the messages of the place's task on which a reaction counts: its card and its results."""
+    task = tasks.of_place(place)
+    with translated():
+        posted = tasks.redis.hgetall(tasks.key(task, "posted")) if task else {}
+    found = {field.decode(): message.decode() for field, message in posted.items()}
+    known = {f"{place.key}|card", *(field for field in found if field.startswith(f"{place.key}|result-"))}
+    return sorted(message for field, message in found.items() if field in known and not message.startswith("?"))
+
+
 def repo(tools: Tools, request: ChatRequest, verb: Verb) -> Receipt:
     if not verb.args:
         name = channel_repository(tools, request.place)

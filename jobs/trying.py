@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 
 from graph import commands
 from graph.checking import QUICK
+from graph.comparing import stuck
 from graph.errors import BadInput, Misconfigured
 from graph.installing import shown
 from graph.ports import Ports
@@ -196,7 +197,7 @@ def _notes(trial: Trial, settings: Settings) -> list[str]:
     if trial.project is not None and trial.project.image and settings.sandbox not in ("docker", "podman"):
         said.append(f"image: not used here, where the sandbox is {settings.sandbox}; docker and podman use it")
     for check in trial.baseline:
-        if check.verdict == "red":
+        if check.verdict == "red" and not stuck(check):
             said.append(f"`{check.command.command}` is red already; what fails now is not held against a change")
         if check.command.kind == "test" and check.outcome and check.outcome.seconds > QUICK:
             said.append(
@@ -228,6 +229,11 @@ def _missing(lines: list[Command], installed: Installed, baseline: list[CheckRes
         said.append(f"Set-up was not done: {installed.skipped}")
     if not any(command.kind == "test" for command in lines):
         said.append(f'No test command was found. Name one in {NAME}: [checks] test = "…"')
+    said += [
+        f"`{check.command.command}` is red and {why}, so I cannot tell new failures from old ones: every task stops here"
+        for check in baseline
+        if check.verdict == "red" and (why := stuck(check))
+    ]
     said += [
         f"`{check.command.command}` cannot run here: {check.reason}."
         for check in baseline

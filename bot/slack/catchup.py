@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bot.chat import DeskClosed, Place, TryLater, Undeliverable
 from bot.slack.handling import Slack
 from bot.slack.intake import PLATFORM, Intake
+from bot.slack.payloads import REACTIONS
 
 log = logging.getLogger(__name__)
 
 OVERLAP_SECONDS = 3_600
 """Messages may have come out of order: this far before the last one is read again."""
+NAMES = {how: name for name, how in reversed(list(REACTIONS.items()))}
+"""The reactions that mean something, back to Slack's name for each."""
 PAGE = 15
 """What apps outside the Marketplace may read at a time."""
 
@@ -25,7 +29,8 @@ PAGE = 15
 class CatchUp:
     """Runs once for every `wanted.set()`; it waits where Slack wants it to."""
 
-    def __init__(self, slack: Slack, intake: Intake) -> None:
+    def __init__(self, slack: Slack, intake: Intake, *, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._slack = slack
         self._intake = intake
         self.wanted = threading.Event()
@@ -67,7 +72,44 @@ class CatchUp:
         for message in self._messages(place, oldest):
             for payload in self._payloads(place, message, known):
                 taken += self._intake.take(payload)
+        for ours in self._slack.desk.reactable(place):
+            taken += self._reactions(place, ours)
         return taken
+
+    def _reactions(self, place: Place, ts: str) -> int:
+        """✅, ❌ and 🛑 that came or went meanwhile on a message of ours."""
+        answer = self._slack.web.call(
+            "conversations.replies",
+            channel=place.channel,
+            ts=place.thread,
+            oldest=ts,
+            latest=ts,
+            inclusive=True,
+            limit=2,
+        )
+        found: Mapping[str, Any] = next((m for m in answer.get("messages") or () if m.get("ts") == ts), {})
+        now = {
+            (str(user), REACTIONS[str(reaction.get("name"))])
+            for reaction in found.get("reactions") or ()
+            for user in reaction.get("users") or ()
+            if reaction.get("name") in REACTIONS and user != self._slack.me.user
+        }
+        known = {(who, how) for who, how in self._slack.mail.reactions(f"{place.channel}/{ts}") if how in NAMES}
+        changes = [("reaction_added", pair) for pair in sorted(now - known)]
+        changes += [("reaction_removed", pair) for pair in sorted(known - now)]
+        return sum(self._intake.take(self._reaction(place, ts, kind, *pair)) for kind, pair in changes)
+
+    def _reaction(self, place: Place, ts: str, kind: str, user: str, how: str) -> dict[str, Any]:
+        at = f"{self._now():.6f}"
+        event = {
+            "type": kind,
+            "user": user,
+            "reaction": NAMES[how],
+            "item": {"type": "message", "channel": place.channel, "ts": ts},
+            "item_user": self._slack.me.user,
+            "event_ts": at,
+        }
+        return self._envelope(event, f"caught-{place.channel}-{ts}-{user}-{how}-{at}")
 
     def _messages(self, place: Place, oldest: str) -> Iterator[Mapping[str, Any]]:
         cursor = ""

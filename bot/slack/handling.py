@@ -83,6 +83,9 @@ class Handling:
         del self._begun[letter.id]
         if heard.kind == "message":
             slack.mail.has_read(place_of(heard, slack.me), heard.message)
+        if heard.kind in ("reaction", "unreaction"):
+            there = heard.kind == "reaction"
+            slack.mail.reacted(f"{heard.channel}/{heard.target}", heard.user, heard.reaction, there=there)
         return 0.0
 
     def _heard(self, letter: Letter) -> Heard | None:

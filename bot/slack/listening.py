@@ -22,7 +22,7 @@ from bot.slack.blocks import give_modal, move_modal
 from bot.slack.catchup import CatchUp
 from bot.slack.handling import Handling, Slack
 from bot.slack.intake import Intake
-from bot.slack.payloads import BadPayload, Me, read
+from bot.slack.payloads import BadPayload, Heard, Me, read
 from bot.slack.people import People
 from bot.slack.posting import SlackChat
 from bot.slack.reading import Reader
@@ -32,6 +32,11 @@ from bot.slack.web import Web
 log = logging.getLogger(__name__)
 
 CONNECT_AGAIN = 5.0
+PING_SECONDS = 3
+"""The library notices a cut connection at its next ping."""
+_bolt_log = logging.getLogger(f"{__name__}.bolt")
+_bolt_log.setLevel(logging.CRITICAL)
+"""It warns of tokens that it does not use, and calls what Slack sends again an error of ours."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def bolt_app(config: Config, slack: Slack, intake: Intake) -> App:
         authorize=lambda **_: result,
         request_verification_enabled=False,  # the HTTP side verifies, before anything is parsed
         process_before_response=True,
+        logger=_bolt_log,
     )
     listeners = Listeners(slack, intake)
     app.event(re.compile(".*"))(listeners.event)
@@ -98,7 +104,7 @@ class Listeners:
         """A pressed button; "Wrong repository" opens a form first."""
         actions = body.get("actions") or [{}]
         if actions[0].get("action_id") == "tw_move":
-            heard = read(body, self._slack.me)
+            heard = self._read(body)
             if heard is not None:
                 repositories = list(self._slack.desk.repositories())
                 place = {"channel": heard.channel, "thread": heard.thread}
@@ -120,7 +126,10 @@ class Listeners:
 
     def view(self, body: dict[str, Any], ack: Ack) -> None:
         """A form: what is wrong in it is said in it."""
-        heard = read(body, self._slack.me)
+        heard = self._read(body)
+        if heard is not None and heard.kind == "move" and not heard.verb:
+            ack(response_action="errors", errors={"repo": "Choose a repository, or type owner/name."})
+            return
         if heard is not None and heard.kind == "give":
             try:
                 said = parse(heard.text)
@@ -132,6 +141,13 @@ class Listeners:
                 return
         self._intake.take(body)
         ack()
+
+    def _read(self, body: dict[str, Any]) -> Heard | None:
+        try:
+            return read(body, self._slack.me)
+        except BadPayload as exc:
+            log.warning("Slack sent something that I cannot read: %s", exc)
+            return None
 
     def _open(self, body: Mapping[str, Any], view: dict[str, Any]) -> None:
         try:
@@ -173,7 +189,7 @@ class Listener:
         return [threading.Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in runs.items()]
 
     def _socket(self, stop: threading.Event) -> None:
-        handler = SocketModeHandler(self.app, self.config.app_token)
+        handler = SocketModeHandler(self.app, self.config.app_token, ping_interval=PING_SECONDS)
         handler.client.on_message_listeners.append(self._said_hello)
         try:
             while not stop.is_set():
@@ -224,4 +240,4 @@ def running(listener: Listener, more: Callable[[threading.Event], None]) -> Iter
             thread.join(10)
 
 
-__all__ = ["BadPayload", "Config", "Listener", "running", "slack_of", "who_am_i"]
+__all__ = ["Config", "Listener", "running", "slack_of", "who_am_i"]
