@@ -20,8 +20,9 @@ NASTY = (
     "[good.example/login](https://evil.example)", "![x](https://evil.example/p.png)", "\u200b", "\x1b[2J", "\x00",
     "\udc80", "&", "<", ">", "```", "`", "*", "_", "~", "\n", "\n\n", "> ", "- ", "1. ", "   ",
     "| a | b |\n|---|---|\n",
-    "# ", "https://x.example/a_b", "[a](javascript:alert(1))", "[", "](", ")", "|", "é", "👩‍👧", "\u2028", "\r\n", "\t",
-    "<https://a.example>", "http://[", "&amp;", "\ue000", "word", "snake_case", "www.x.example",
+    "| a | b |\n|---|---|\n", "# ", "https://x.example/a_b", "[a](javascript:alert(1))", "[", "](", ")", "|",
+    "é", "👩‍👧", "\u2028", "\r\n",
+    "\t", "<https://a.example>", "http://[", "&amp;", "\ue000", "word", "snake_case", "www.x.example",
 )  # fmt: skip
 hostile = st.lists(st.sampled_from(NASTY) | st.text(max_size=12), max_size=25).map("".join)
 """Texts of pieces that have done harm somewhere, and of anything."""

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slackblocks import check_blocks
 from slackharm import harm, hostile, in_mrkdwn
@@ -114,28 +114,10 @@ def test_the_ids_whose_names_are_wanted_are_found_in_text_and_blocks() -> None:
     assert ids_in("<@U1> <#C1|x> <!subteam^S1> <!here> &lt;@U9&gt;", blocks) == {"U1", "C1", "S1", "U2", "C2"}
 
 
-words = st.sampled_from(
-    [
-        "type",
-        "elements",
-        "style",
-        "text",
-        "url",
-        "user_id",
-        "offset",
-        "indent",
-        "rich_text",
-        "rich_text_list",
-        "rich_text_section",
-        "rich_text_quote",
-        "rich_text_preformatted",
-        "link",
-        "user",
-        "date",
-        "timestamp",
-        "ordered",
-    ]
-)
+KINDS = ["rich_text", "rich_text_section", "rich_text_list", "rich_text_quote", "rich_text_preformatted"]
+INLINE = ["text", "link", "user", "channel", "date", "emoji"]
+KEYS = ["type", "elements", "style", "text", "url", "user_id", "offset", "indent", "timestamp", "language", "name"]
+words = st.sampled_from([*KINDS, *INLINE, *KEYS, "ordered"])
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | hostile | words,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words | st.text(max_size=3), inner, max_size=5),
@@ -145,6 +127,7 @@ element = st.fixed_dictionaries({"type": words, "elements": st.lists(anything, m
 
 
 @given(st.lists(st.fixed_dictionaries({"type": st.just("rich_text"), "elements": st.lists(element)}) | anything))
+@settings(deadline=None)
 def test_whatever_blocks_come_they_become_text(blocks: list[Any]) -> None:
     markdown = rich_to_markdown(blocks, NAMES, me=ME)
     assert markdown is None or isinstance(markdown, str)
@@ -162,6 +145,7 @@ def test_deep_nesting_is_no_trouble() -> None:
 
 
 @given(hostile)
+@settings(deadline=None)
 def test_whatever_text_comes_it_becomes_markdown_without_our_mention(said: str) -> None:
     assert f"<@{ME}>" not in to_markdown(said.replace("&", ""), NAMES, me=ME)
     assert f"<@{ME}>" not in to_markdown(f"<@{ME}> {said.replace('&', '')}", NAMES, me=ME)
@@ -253,6 +237,7 @@ def test_links_lead_where_they_say(markdown: str, shown: list[dict[str, Any]]) -
 
 
 @given(hostile)
+@settings(deadline=None)
 def test_no_markdown_pings_hides_spoofs_or_is_refused(markdown: str) -> None:
     rich = rich_text(markdown)
     check_blocks(rich)
@@ -263,6 +248,7 @@ def test_no_markdown_pings_hides_spoofs_or_is_refused(markdown: str) -> None:
 
 
 @given(hostile, st.integers(1, 3000))
+@settings(deadline=None)
 def test_no_fallback_pings_or_is_too_long(markdown: str, limit: int) -> None:
     shown = fallback(markdown, limit)
     assert len(shown) <= limit
@@ -270,6 +256,7 @@ def test_no_fallback_pings_or_is_too_long(markdown: str, limit: int) -> None:
 
 
 @given(hostile)
+@settings(deadline=None)
 def test_escaped_text_is_only_text(untrusted: str) -> None:
     escaped = escape(untrusted)
     assert not list(in_mrkdwn(escaped))

@@ -34,6 +34,8 @@ BUTTON_VALUE = 2000
 RADIOS = 10
 ALL_TEXT = 12_000
 """Characters of a message's blocks together, with room below what was measured."""
+MARKDOWN = ALL_TEXT * 3 // 2
+"""Characters of Markdown that are looked at: what is longer does not fit."""
 CONTROLS_TEXT = 6000
 ASKS = 10
 FALLBACK = 3000
@@ -65,7 +67,7 @@ def show(what: Card | Reply, *, buttons: bool = True) -> Shown:
 
 
 def _card(card: Card, *, buttons: bool) -> Shown:
-    title = one_line(card.title, HEADER) or card.task or "Task"
+    title = one_line(card.title, HEADER) or one_line(card.task, HEADER) or "Task"
     facts = [_context(_facts(card)), *([_context(_notes(card.notes))] if card.notes else [])]
     actions = _card_actions(card) if buttons and not card.final else []
     done = sum(step.state == "done" for step in card.steps)
@@ -175,21 +177,25 @@ def _reply(reply: Reply, *, buttons: bool) -> Shown:
         below = _controls(reply)
     text = neutralise(reply.text)
     room = ALL_TEXT - _size(below)
-    body, plain = _body(text, reply.mentions)
-    cut = _size(body) > room or _size(plain) > room or len(plain) + len(below) > BLOCKS
-    limit = min(len(text), room)
-    while cut and (_size(body) > room or _size(plain) > room or len(plain) + len(below) > BLOCKS):
-        head = split(text, max(limit, SMALLEST_LIMIT))[0] if limit >= SMALLEST_LIMIT else "…"
+    limit = len(text)
+    body, plain = _body(text[:MARKDOWN], reply.mentions)
+    cut = limit > MARKDOWN or _too_long(body, plain, below, room)
+    while limit > MARKDOWN or _too_long(body, plain, below, room):
+        limit = room - 200 if limit > room else limit * 3 // 4
+        head = next(iter(split(text[: 2 * limit], max(limit, SMALLEST_LIMIT))), "…")
         body, plain = _body(f"{head}\n\n{CUT}", reply.mentions[:CONTEXT])
-        limit = limit * 3 // 4
     people = " ".join(filter(None, map(_mention, reply.mentions[:CONTEXT])))
-    words = fallback(text, FALLBACK - len(people) - 1)
+    words = fallback(text[: 2 * FALLBACK], FALLBACK - len(people) - 1)
     return Shown(
         text=f"{people} {words}".strip() or "…",
         blocks=[*body, *below],
         plain=[*plain, *below],
         file=(FILE, text) if cut else None,
     )
+
+
+def _too_long(body: Sequence[Block], plain: Sequence[Block], below: Sequence[Block], room: int) -> bool:
+    return max(_size(body), _size(plain)) > room or len(plain) + len(below) > BLOCKS
 
 
 def _body(markdown: str, mentions: Sequence[Author]) -> tuple[list[Block], list[Block]]:

@@ -39,7 +39,7 @@ def move_modal(task: str, repositories: Sequence[str]) -> dict[str, Any]:
     `private_metadata` is JSON: {"t": task}.
     """
     return {
-        **_modal("tw_move", "Wrong repository", "Move the task", json.dumps({"t": task[:200]})),
+        **_modal("tw_move", "Wrong repository", "Move the task", json.dumps({"t": task[:100]})),
         "blocks": _which(repositories, needed=True),
     }
 

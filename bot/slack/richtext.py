@@ -49,9 +49,12 @@ def escape(text: str) -> str:
     return _AUTOMATIC.sub(lambda m: m[0] + _JOINER, _escaped(neutralise(text)))
 
 
+_IN_CODE = re.compile(r"(?<=`)(?=`)|(?<!\w)@(?=(?:channel|here|everyone)\b)")
+
+
 def _escaped_code(text: str) -> str:
-    """For fields where Slack makes no links of its own: people copy code, so only what ends a code block is broken."""
-    return re.sub("(?<=`)(?=`)", _JOINER, _escaped(neutralise(text)))
+    """For fields where Slack makes no links of its own: people copy code, so only what would ping or end it changes."""
+    return _IN_CODE.sub(lambda m: m[0] + _JOINER, _escaped(neutralise(text)))
 
 
 def _escaped(text: str) -> str:
