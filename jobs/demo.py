@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,11 @@ def _talk(out: Console, office: Office, repository: Path, patience: float) -> in
     chat = _DemoChat(out, place.workspace, office.settings.forge_dir or repository.parent.parent)
     session = Session(office.desk, chat, place, me(), options={"repo": "acme/parcel"})
     end = time.monotonic() + patience
+    narrator = _Narrator(chat, office)
+    chat.before = lambda: narrator.tell(session.task)
     with _draining(office, chat):
         _type(chat, f"@threadwright {demoscript.TASK}")
         session.words(demoscript.TASK)
-        narrator = _Narrator(chat, office)
         answered: set[str] = set()
         while time.monotonic() < end:
             view = office.desk.task(session.task)
@@ -193,8 +194,12 @@ class _DemoChat(ConsoleChat):
     def __init__(self, out: Console, workspace: str, forge: Path) -> None:
         super().__init__(out, workspace)
         self._long, self._short = f"{forge.absolute().as_uri()}/", f"{forge.name}/"
+        self.before: Callable[[], None] = lambda: None
+        """Called before a reply is shown: what led to it stands above it."""
 
     def post(self, place: Place, what: Said | Card, key: str, *, again: bool = False) -> str:
+        if not isinstance(what, Card):
+            self.before()
         return super().post(place, self._shortened(what), key, again=again)
 
     def edit(self, place: Place, message: str, what: Said | Card) -> None:
@@ -213,8 +218,13 @@ class _Narrator:
         self._chat = chat
         self._office = office
         self._next = 0
+        self._lock = threading.Lock()
 
     def tell(self, task: str) -> None:
+        with self._lock:
+            self._tell(task)
+
+    def _tell(self, task: str) -> None:
         for number, entry in self._office.desk.events(task, self._next):
             self._next = number + 1
             for part in demoscript.narrate(entry).splitlines():
