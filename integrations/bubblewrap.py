@@ -306,10 +306,12 @@ def interpreter() -> Path:
 
 
 def make_root(root: Path, owner: int | None) -> None:
-    """The workspace's folder, owned by the user of the boxes."""
+    """The workspace's folder, owned by the user of the boxes. A link in its place may be a box's: it is refused."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if owner is not None and root.stat().st_uid != owner:
+        if not stat.S_ISDIR(root.lstat().st_mode):
+            raise SandboxFailed("the workspace's folder is not the one that was made")
+        if owner is not None and root.lstat().st_uid != owner:
             os.chown(root, owner, owner, follow_symlinks=False)
         root.chmod(0o700)
     except OSError as exc:

@@ -22,6 +22,7 @@ import re
 import secrets
 import shlex
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -107,12 +108,14 @@ class InstallFolders:
             if lock is not None:
                 os.close(lock)
 
-    def _keep(self, folder: Path, name: str, size: int) -> None:
-        """Give what a phase installed its name."""
+    def _keep(self, deps: Path, name: str, size: int) -> None:
+        """Give what a phase installed its name: that folder alone, and nothing that stood beside it."""
         where = self._folder(name)
         where.mkdir(parents=True, exist_ok=True)
         place = where / secrets.token_hex(4)
-        folder.rename(place)
+        place.mkdir()
+        deps.rename(place / "deps")
+        place.chmod(0o711)
         about = place.with_suffix(".json")
         draft = about.with_suffix(".draft")
         draft.write_text(json.dumps({"bytes": size, "at": time.time()}))
@@ -130,13 +133,13 @@ class InstallFolders:
 
     def _newest(self, name: str) -> Path | None:
         kept = [path.with_suffix("") for path in self._folder(name).glob("*.json")]
-        return max((path for path in kept if (path / "deps").is_dir()), key=_used, default=None)
+        return max((path for path in kept if _is_folder(path / "deps")), key=_used, default=None)
 
     def _hold(self, folder: Path) -> bool:
         lock = _locked(folder.with_suffix(".lock"), fcntl.LOCK_SH)
         if lock is None:
             return False
-        if not (folder / "deps").is_dir():
+        if not _is_folder(folder / "deps"):
             os.close(lock)
             return False
         self._held[folder] = lock
@@ -173,6 +176,7 @@ class SetupPhase:
         workspace = dataclasses.replace(
             asked, root=self._folder / "work", deps=self._folder / "deps", staging=True, door=None
         )
+        self._made = _identity(self._folder / "deps")
         with self._closing as stack:
             if self._policy.network:
                 # Not below the data folder, whose path may be too long for a socket.
@@ -227,10 +231,38 @@ class SetupPhase:
         )
         if left.output.strip():
             log.warning("too large to go into every checkout: %s", left.output.strip())
-        size = self._must('du -sk "$THREADWRIGHT_DEPS"', "what was installed could not be measured").output.split()[0]
+        # By its path: what was installed comes first on the box's PATH, and might measure itself.
+        size = self._must('/usr/bin/du -sk "$THREADWRIGHT_DEPS"', "what was installed could not be measured").output
         self._closing.close()
-        remove(self._folder / "work")
-        self._keep(self._folder, name, int(size) * 1024)
+        deps = self._folder / "deps"
+        # The box could rename it and put a link to anywhere in its place, which every later box would be shown.
+        if _identity(deps) != self._made:
+            raise SandboxFailed("The set-up replaced the folder that it was to install into.")
+        self._keep(deps, name, _kilobytes(size) * 1024)
+
+
+def _is_folder(path: Path) -> bool:
+    """No link, wherever it leads."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Which folder it is, links not followed. Raises SandboxFailed when there is none."""
+    try:
+        about = path.lstat()
+    except OSError as exc:
+        raise SandboxFailed("The folder that the set-up was to install into is gone.") from exc
+    return stat.S_IFMT(about.st_mode), about.st_dev, about.st_ino
+
+
+def _kilobytes(measured: str) -> int:
+    found = re.match(r"(\d{1,15})\s", measured, re.ASCII)
+    if found is None:
+        raise SandboxFailed("What was installed could not be measured.")
+    return int(found[1])
 
 
 def janitor(home: Path, alive: Collection[str], cache_bytes: int, *, older_than: float = 3600.0) -> list[str]:

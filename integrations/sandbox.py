@@ -53,6 +53,7 @@ class ShellBox:
 
     def __init__(self, start: Callable[[], Cell], workspace: Workspace, limits: BoxLimits, halt: Halt | None) -> None:
         self._start, self._limits, self._halt = start, limits, halt
+        self._staging = workspace.staging
         self._reopening = threading.Lock()
         self._closed = False
         self._cell = start()
@@ -223,6 +224,10 @@ class ShellBox:
                 raise SandboxFailed(CLOSED)
             if self._cell is lost:  # else a command beside this one has done it
                 lost.close()
+                if self._staging:
+                    # What is to be mounted lies in folders that the box could write to: it may have put links there.
+                    self._closed = True
+                    raise SandboxFailed("The box of the set-up died.")
                 self._cell = self._start()
         if self._halt is not None and self._halt.is_set():
             self._cell.stop()  # it was set before the new cell was known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -120,6 +121,62 @@ def test_another_install_takes_the_place_of_the_first_in_a_checkout(place: Place
     box = place.box("task/tw-1/1")
     assert box.run("ls node_modules").output.split() == ["new"]
     box.close()
+
+
+LINKS = "mv /stage/deps /stage/old; ln -s {0} /stage/deps; echo linked"
+
+
+def outside(place: Place) -> Path:
+    folder = place.folder / "outside"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (folder / "secret").write_text("of the host\n")
+    return folder
+
+
+def test_a_set_up_cannot_put_a_folder_of_the_host_in_place_of_its_own(place: Place) -> None:
+    with pytest.raises(SandboxFailed, match="replaced the folder"):
+        place.install(place.name(), LINKS.format(outside(place)))
+    assert not place.installs.has(place.name())
+    assert place.left_over() == []
+
+
+def test_control_without_the_look_a_later_box_would_be_shown_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("integrations.installs._identity", lambda path: (0, 0, 0))
+    monkeypatch.setattr("integrations.installs._is_folder", Path.is_dir)
+    place.install(place.name(), LINKS.format(outside(place)))
+    box = place.box(place.name())
+    assert box.run("cat /deps/secret").output == "of the host\n"
+    box.close()
+
+
+def test_a_link_that_was_kept_before_is_not_shown_any_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("integrations.installs._identity", lambda path: (0, 0, 0))
+        place.install(place.name(), LINKS.format(outside(place)))
+    assert not place.installs.has(place.name())
+
+
+def test_a_set_up_that_kills_its_box_gets_no_other_in_folders_that_it_replaced(place: Place) -> None:
+    target = outside(place)
+    links = f"cd /stage; mv work w; mv deps d; ln -s {target} work; ln -s {target} deps; kill -9 -1"
+    with place.installs.phase(place.workspace, note=place.note, go=False) as phase:
+        with contextlib.suppress(SandboxFailed):
+            phase.box.run(links)
+        with pytest.raises(SandboxFailed):
+            phase.box.run("touch /deps/written")
+    assert target.stat().st_mode & 0o777 == 0o755
+    assert sorted(path.name for path in target.iterdir()) == ["secret"]
+
+
+def test_a_package_cannot_measure_itself(place: Place) -> None:
+    place.install(
+        place.name(),
+        'mkdir -p "$THREADWRIGHT_DEPS/venv/bin"; printf "#!/bin/sh\\necho -5 x\\n" > "$THREADWRIGHT_DEPS/venv/bin/du";'
+        ' chmod +x "$THREADWRIGHT_DEPS/venv/bin/du"',
+    )
+    [about] = place.home.glob("installs/*/*/*.json")
+    assert json.loads(about.read_text())["bytes"] > 0
 
 
 def test_a_phase_that_is_not_kept_leaves_nothing(place: Place) -> None:
@@ -258,3 +315,42 @@ def test_every_digest_is_a_name(name: str, facts: str) -> None:
     repository = Repository(name=name, url="file:///x")
     assert installs.has(installs.digest(repository, facts)) is False
     assert installs.digest(repository, facts) != installs.digest(repository, f"{facts}+")
+
+
+ODD = {
+    "socket": "mkdir made; python3 -c \"import socket; socket.socket(1).bind('made/s')\"",
+    "pipe": "mkdir made; mkfifo made/p",
+    "nobody may read it": "mkdir made; echo 1 > made/closed; chmod 000 made/closed",
+    "nobody may look into it": "mkdir -p made/closed/in; chmod 000 made/closed",
+}
+
+
+@pytest.mark.parametrize("command", ODD.values(), ids=ODD)
+def test_what_cannot_be_copied_is_left_out_and_the_rest_is_brought(place: Place, command: str) -> None:
+    place.install(place.name(), f"{command}; echo 7 > made/seven")
+    box = place.box(place.name())
+    assert box.run("cat made/seven").output == "7\n"
+    box.close()
+
+
+def test_names_that_are_no_text_are_brought_and_taken_away_again(place: Place) -> None:
+    name = 'd="$(printf "caf\\351")"'
+    place.install(place.name("one"), f'{name}; mkdir -p "$d/node_modules/x"')
+    place.install(place.name("two"), "mkdir made; echo 2 > made/two")
+    look = f'{name}; test -d "$d/node_modules/x"; echo $?; ls made'
+    box = place.box(place.name("one"))
+    assert box.run(look).output.startswith("0\n")
+    box.close()
+    box = place.box(place.name("two"))
+    assert box.run(look).output == "1\ntwo\n"
+    box.close()
+
+
+def test_a_set_up_that_removes_git_is_told_in_plain_words(place: Place) -> None:
+    with (
+        place.installs.phase(place.workspace, note=place.note, go=False) as phase,
+        pytest.raises(SandboxFailed, match="git cannot say what is ignored") as raised,
+    ):
+        phase.box.run("rm -rf .git")
+        phase.keep(place.name())
+    assert "Traceback" not in str(raised.value)
