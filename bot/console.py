@@ -229,6 +229,8 @@ class ConsoleChat:
         if fresh is not None:
             self._said.append(Said("Threadwright", fresh.text))
             self._print(reply_text(fresh))
+        if what.answered and not (before and before.answered):
+            self._print(Text(one_line(what.answered, 500)))
 
     def _draw(self, message: str, old: Card | None, card: Card) -> None:
         in_place = self._in_place(message)

@@ -74,6 +74,10 @@ class Budget:
             self._taken.append(now)
 
 
+KEPT_FILES = 1000
+"""How many files are remembered, so that the same answer is not sent twice."""
+
+
 class SlackChat:
     """The port `bot.chat.Chat` to one workspace. Safe to use from several threads.
 
@@ -100,6 +104,7 @@ class SlackChat:
         self._uploads = Uploads(web, self._finder)
         self._budget = Budget(edits_a_minute, 60, clock)
         self._trials: dict[tuple[str, str], _Trial] = {}
+        self._files: dict[tuple[str, str], str] = {}
         self._no_plans = False
         """This workspace refuses the newer blocks."""
 
@@ -135,9 +140,14 @@ class SlackChat:
             if exc.code != "already_reacted":
                 raise
 
-    def upload(self, place: Place, name: str, text: str, key: str) -> str:  # noqa: ARG002
+    def upload(self, place: Place, name: str, text: str, key: str) -> str:
         """The file's id."""
-        return self._uploads.send(place, name, text)
+        sent = (place.key, key)
+        if len(self._files) > KEPT_FILES:
+            self._files.clear()
+        if sent not in self._files:
+            self._files[sent] = self._uploads.send(place, name, text)
+        return self._files[sent]
 
     def read_thread(self, place: Place) -> Sequence[Said]:
         people = People(self._web, self._me)

@@ -30,7 +30,9 @@ _OFFSET = 1_000_000
 _COLUMN = 30
 _JOINER = "\u2060"
 
-_PARSER = MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(["table", "strikethrough"])
+_PARSER = (
+    MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(["table", "strikethrough"]).disable("reference")
+)
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`|\\^{}]+", re.IGNORECASE)
 _TRAILING = ".,;:!?)]*_~…"
 _ITEM = re.compile(r"([ \t]*)([-*+]|\d{1,9}[.)])([ \t]+)(?=\S)")
@@ -76,8 +78,9 @@ def rich_text(markdown: str) -> list[dict[str, Any]]:
 
     Only http, https and mailto addresses are links; one whose label looks like another address shows its own.
     """
-    page = _Page()
-    for node in SyntaxTreeNode(_PARSER.parse(_without_laziness(neutralise(markdown)))).children:
+    source = _without_laziness(neutralise(markdown))
+    page = _Page(source.split("\n"))
+    for node in SyntaxTreeNode(_PARSER.parse(source)).children:
         page.add(node)
     if not page.elements and (words := neutralise(markdown).strip()):
         # The parser gives up on what is nested too deep: shown as it was written.
@@ -108,17 +111,21 @@ def _without_laziness(markdown: str) -> str:
 class _Page:
     """The elements of one `rich_text` block, as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Sequence[str]) -> None:
         self.elements: list[Element] = []
+        self._lines = lines
 
     def add(self, node: SyntaxTreeNode, depth: int = 0, *, quoted: bool = False) -> None:
         match node.type:
             case "paragraph" | "heading":
                 self._paragraph(_inline_of(node), quoted=quoted)
-            case "fence" | "code_block":
+            case "fence":
+                language = node.content.strip() and re.fullmatch(r"[\w+#.-]{0,30}", node.info.strip())
+                self._preformatted(node.content if language else f"{node.info.strip()}\n{node.content}", quoted=quoted)
+            case "code_block":
                 self._preformatted(node.content, quoted=quoted)
             case "table":
-                self._preformatted(_table(node), quoted=quoted)
+                self._preformatted(self._whole(node) or _table(node), quoted=quoted)
             case "bullet_list" | "ordered_list":
                 self._list(node, depth, quoted=quoted)
             case "blockquote":
@@ -137,6 +144,12 @@ class _Page:
             self.elements[-1]["elements"] += [_text("\n" if quoted else "\n\n"), *words]
         else:
             self.elements.append({"type": kind, "elements": words})
+
+    def _whole(self, table: SyntaxTreeNode) -> str:
+        """The lines of a table whose surplus cells the parser drops, as they were written; else empty."""
+        start, end = table.map or (0, 0)
+        pipes = [line.count("|") - line.count("\\|") for line in self._lines[start:end]]
+        return "\n".join(self._lines[start:end]) if pipes and max(pipes) > pipes[0] else ""
 
     def _preformatted(self, code: str, *, quoted: bool) -> None:
         text = neutralise(code).rstrip("\n")
