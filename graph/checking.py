@@ -29,6 +29,7 @@ from graph.working import (
     clipped_title,
     commits_of,
     data,
+    installed_of,
     limit_of,
     messages_of,
     name_of,
@@ -85,9 +86,16 @@ def check(state: TaskState, runtime: Runtime[Ports]) -> Update:
     except TreeRefused as exc:
         return _refused(state, ports, update, tree.tree, exc)
     box.reset(sha)
-    if all(not result.command.partial for result in results) and len(results) == len(found):
+    if all(not result.command.partial for result in results) and len(results) == len(found) and not red(results):
         update["proved"] = sha
-    return _committed(state, ports, {**update, "receipts": results}, sha, title)
+    kept = _kept(state, results) if sha == state["head"] else []
+    return _committed(state, ports, {**update, "receipts": [*results, *kept]}, sha, title)
+
+
+def _kept(state: TaskState, results: Sequence[CheckResult]) -> list[CheckResult]:
+    """What is known of the same tree by commands that were not run this time: a red suite stays red until it ran."""
+    ran = {result.command.command for result in results}
+    return [result for result in state.get("receipts") or [] if result.command.command not in ran]
 
 
 def _commands(state: TaskState, box: Box) -> list[Command]:
@@ -141,14 +149,15 @@ def _verdicts(
     wanted = [(command, now) for command in found if command.kind != "format" and (now := chosen(command)) is not None]
     tests = any(command.kind == "test" for command, _ in wanted)
     problem = serve(ports, box, project_of(state).services) if tests else ""
-    results = []
+    installed, results = installed_of(state), []
+    bare = bool(installed.failed or installed.skipped)
     for command, now in wanted:
         known = base.get(command.command)
         if problem and command.kind == "test":
             results.append(_unserved(now, known, problem))
         else:
             results += [
-                comparing.judge(ran.command, known, ran.outcome, ran.reading)
+                comparing.judge(ran.command, known, ran.outcome, ran.reading, bare=bare)
                 for ran in run_all(ports, box, [now], limit_of(state, ports))
             ]
     _tidy(box, state["head"], before)
@@ -175,9 +184,11 @@ def prove(state: TaskState, runtime: Runtime[Ports]) -> Update:
         box.reset(head)
     others = [result for result in state.get("receipts") or [] if result.command.kind != "test"]
     spent = spend(state, seconds(*(result.outcome for result in results)))
-    update: Update = {"receipts": [*others, *results], "checks": [*others, *results], "spent": spent, "proved": head}
+    update: Update = {"receipts": [*others, *results], "checks": [*others, *results], "spent": spent}
     proofs = state.get("proofs", 0)
-    if not red(results) or proofs >= ports.rules.repairs:
+    if not red(results):
+        return {**update, "proved": head, "proofs": 0, "next": "publish"}
+    if proofs >= ports.rules.repairs:
         return {**update, "proofs": 0, "next": "publish"}
     step = Step(title="fix: make the whole suite green", criteria=("the whole test suite is green",))
     said = f"The whole suite was run, and it is red:\n{data(state, report(results))}"

@@ -13,6 +13,7 @@ from graph.messages import LOOP, LOOP_HINT, pending, repeats, result_of
 from graph.planning import answered, asked, proposed
 from graph.policies import project_of
 from graph.ports import Box, Ports
+from graph.project import Timeouts
 from graph.receipts import note_command
 from graph.serving import serve
 from graph.setting_up import again
@@ -109,7 +110,7 @@ def _do(state: TaskState, ports: Ports, key: str, call: dict[str, Any], said: Ar
         return before or UNKNOWN, {}
     box = open_box(state, ports)
     problem = serve(ports, box, project_of(state).services) if isinstance(said, Run) else ""
-    text, outcome = _tried(said, box, ports)
+    text, outcome = _tried(said, box, ports, project_of(state).limits)
     if problem:
         text = f"Note: {problem}\n{text}"
     if outcome is None:
@@ -123,9 +124,9 @@ def _do(state: TaskState, ports: Ports, key: str, call: dict[str, Any], said: Ar
     return text, {"spent": spend(state, seconds(outcome))} if outcome else {}
 
 
-def _tried(said: Arguments, box: Box, ports: Ports) -> tuple[str, Outcome | None]:
+def _tried(said: Arguments, box: Box, ports: Ports, limits: Timeouts | None = None) -> tuple[str, Outcome | None]:
     try:
-        return act(said, box, ports.rules)
+        return act(said, box, ports.rules, limits)
     except BadInput as exc:
         return f"Error: {exc}", None
 

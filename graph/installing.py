@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from graph.errors import Refused
+from graph.errors import Refused, SandboxFailed
 from graph.ports import Phase, Ports, Workspace
 from graph.prompting import clipped
 from graph.receipts import note_command
@@ -33,6 +33,9 @@ def install(
                 phase.keep(name)
             except Refused as exc:
                 failed, log = str(exc), ""
+            except SandboxFailed as exc:
+                # What the commands left is what they made of it: a second try would end the same.
+                failed, log = "what was installed could not be kept", _tail(str(exc))
     # Only now is everything known that was asked for.
     refused = phase.refused()
     if failed and refused:
@@ -46,7 +49,11 @@ def _run(ports: Ports, phase: Phase, commands: tuple[str, ...], deadline: float)
     """Why it failed and the end of that command's output; empty when every command ended with 0."""
     for command in commands:
         ports.halt.check()
-        outcome = phase.box.run(command, timeout=max(1.0, deadline - time.monotonic()))
+        try:
+            outcome = phase.box.run(command, timeout=max(1.0, deadline - time.monotonic()))
+        except SandboxFailed as exc:
+            # The command killed its box, say: that is a failed set-up, and no reason to begin the turn again.
+            return f"`{clipped(shown(command), 200)}`: {exc}", ""
         ports.halt.check()
         note_command(ports, outcome)
         if outcome.exit != 0:

@@ -27,7 +27,7 @@ _RANK: dict[How, int] = {"skipped": 0, "passed": 1, "unloaded": 2, "failed": 3}
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PYTEST_LINE = re.compile(r"^=*[ \t]*((?:\d+ (?:subtests )?[a-z]+(?:, )?)+) in [\d.]+ ?s.*$", re.MULTILINE)
-_PYTEST_NAME = re.compile(r"^(?:FAILED|ERROR|SUBFAILED(?:\([^\n)]*\)|\[[^\n\]]*\])*) (\S.*?)(?: - .*)?$", re.MULTILINE)
+_PYTEST_NAME = re.compile(r"^(FAILED|ERROR|SUBFAILED(?:\([^\n)]*\)|\[[^\n\]]*\])*) (\S.*)$", re.MULTILINE)
 _UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 _UNITTEST_NAME = re.compile(r"^(?:FAIL|ERROR|UNEXPECTED SUCCESS): (.+)$", re.MULTILINE)
 _UNITTEST_SUM = re.compile(r"^(?:FAILED|OK) \((.*)\)$", re.MULTILINE)
@@ -69,6 +69,12 @@ class Reading:
     named: bool = False
     """All tests are named, passing ones too."""
     passed: int | None = None
+    told: bool = False
+    """Something ran, even where `executed` is None."""
+    stopped: bool = False
+    """It ended at its first failures, or may have."""
+    cut: bool = False
+    """What runs the tests ended before it had told of all that it began."""
 
 
 def clean(name: str) -> str:
@@ -134,6 +140,8 @@ def words(output: str, runner: Runner = "", *, dropped: bool = False) -> Reading
             failing=tuple(dict.fromkeys(name for one in found for name in one.failing)),
             empty=all(one.empty for one in found),
             passed=sum(one.passed or 0 for one in found) if all(one.passed is not None for one in found) else None,
+            told=any(one.told for one in found),
+            cut=any(one.cut for one in found),
         )
     none = bool(_NO_TESTS.search(text))
     return Reading(0 if none else None, empty=none)
@@ -142,7 +150,7 @@ def words(output: str, runner: Runner = "", *, dropped: bool = False) -> Reading
 def _lossy(reader: Callable[[str], Reading | None], reading: Reading) -> Reading:
     """pytest and unittest give their sums at the end; cargo and go one for each binary, and some may be missing."""
     if reader in (_cargo, _go):
-        return Reading(failing=reading.failing)
+        return Reading(failing=reading.failing, told=True)
     return replace(reading, passing=(), named=False)
 
 
@@ -160,16 +168,29 @@ def _pytest(text: str) -> Reading | None:
     counts: Counter[str] = Counter()
     for number, word in (pair for line in lines for pair in re.findall(r"(\d+) ([a-z]+)", line)):
         counts[word] += _number(number)
-    named = [clean(name) for name in _PYTEST_NAME.findall(text)]
     failures = counts["failed"] + counts["error"] + counts["errors"]
+    # Where nothing failed, these are words of a log.
+    told = [(word, clean(_before_message(rest))) for word, rest in _PYTEST_NAME.findall(text) if failures]
+    named = [name for _, name in told]
     executed = sum(counts[word] for word in ("passed", "failed", "xfailed", "xpassed"))
     return Reading(
         executed,
         failing=tuple(dict.fromkeys(named))[:KEPT_NAMES],
-        whole=KEPT_NAMES >= len(named) >= failures > 0,
+        # One name for two failures: what fails newly could hide behind what failed before.
+        whole=KEPT_NAMES >= len(named) >= failures > 0 and len(set(told)) == len(told),
         empty=executed + failures == 0,
         passed=counts["passed"],
     )
+
+
+def _before_message(said: str) -> str:
+    """A test's name, of a line that may go on with ` - ` and why it failed; a parameter in brackets may hold that."""
+    depth = 0
+    for at, char in enumerate(said):
+        depth += (char == "[") - (char == "]" and depth > 0)
+        if not depth and said.startswith(" - ", at):
+            return said[:at]
+    return said
 
 
 def _unittest(text: str) -> Reading | None:
@@ -177,9 +198,10 @@ def _unittest(text: str) -> Reading | None:
     if not counted:
         return None
     ran = sum(map(_number, counted))
-    names = [clean(name) for name in _UNITTEST_NAME.findall(text)]
     said = "\n".join(_UNITTEST_SUM.findall(text))
     failures = _sum(r"(?<!expected )(?:failures|errors)=(\d+)", said) + _sum(r"unexpected successes=(\d+)", said)
+    # Where nothing failed, these are words of a log.
+    names = [clean(name) for name in _UNITTEST_NAME.findall(text) if failures]
     # A module that cannot be imported is counted as one test that ran.
     unloaded = sum("_FailedTest" in name for name in names)
     executed = max(ran - unloaded - _sum(r"skipped=(\d+)", said), 0)
@@ -235,14 +257,15 @@ def _cargo(text: str) -> Reading | None:
     passed, failed = sum(end[0] for end in ends), sum(end[1] for end in ends)
     told = tally(_cargo_cases(text))
     ended = len(ends) == len(running)
-    executed = passed + failed if ended else sum(running)
+    executed = passed + failed if ended else told.executed or 0
     return replace(
         told,
         executed=executed,
         whole=ended and told.whole and len(told.failing) == failed,
-        empty=executed + len(told.failing) == 0,
+        empty=executed + len(told.failing) + sum(running) == 0,
         named=ended and told.executed == executed,
         passed=passed if ended else None,
+        cut=not ended and sum(running) > 0,
     )
 
 
@@ -289,6 +312,7 @@ def _go(text: str) -> Reading | None:
         named=False,
         empty=not ran and not told.failing,
         passed=told.passed if verbose else None,
+        told=ran,
     )
 
 

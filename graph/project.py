@@ -174,9 +174,13 @@ class Checks(Value):
 class Timeouts(Value):
     """How long things may take, at most 24 hours each. What is left out is the installation's."""
 
-    command_timeout: Duration | None = Field(default=None, description="Time that one command may take.")
+    command_timeout: Duration | None = Field(
+        default=None, description="Time that one command may take, of checks and of the agent's where it names none."
+    )
     setup_timeout: Duration | None = Field(default=None, description="Time that all of the set-up may take.")
-    test_timeout: Duration | None = Field(default=None, description="Time that one test run may take.")
+    test_timeout: Duration | None = Field(
+        default=None, description="Time that one test run may take, and the most that a command of the agent's may."
+    )
 
 
 class Models(Value):

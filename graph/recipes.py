@@ -27,6 +27,9 @@ INPUTS = (
 )  # fmt: skip
 """Files (glob pathspecs) whose content decides whether what was installed before still fits."""
 
+LISTED = "git ls-files -z --cached --others --exclude-standard"
+"""What is or could become part of a commit."""
+
 TESTING = ("dev", "develop", "development", "test", "tests", "testing")
 """Names of extras and groups that hold what tests need."""
 
@@ -74,13 +77,13 @@ class Root(Value):
     def toml(self, name: str) -> dict[str, Any]:
         try:
             return tomllib.loads(self.texts.get(name, ""))
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             return {}
 
     def package(self) -> dict[str, Any]:
         try:
             found = json.loads(self.texts.get("package.json") or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -98,7 +101,8 @@ _READ = (
 
 
 def survey(box: Box) -> Root:
-    outcome = box.run("git ls-files -z -- ':(glob)*' ':(glob)requirements/*' | tr '\\0' '\\n'")
+    # Also a manifest that a task has just written.
+    outcome = box.run(f"{LISTED} -- ':(glob)*' ':(glob)requirements/*' | tr '\\0' '\\n'")
     names = frozenset(outcome.output.split("\n"))
     return Root(texts={name: _text(box, name) for name in _READ if name in names}, names=names)
 
@@ -272,7 +276,8 @@ def _pip(
 def _is_package(root: Root, data: dict[str, Any], extras: list[str]) -> bool:
     """Whether tests may need the project itself to be installed, or what it depends on."""
     project = _table(data, "project")
-    if project.get("dependencies") or extras or "dependencies" in project.get("dynamic", ()):
+    dynamic = project.get("dynamic")
+    if project.get("dependencies") or extras or (isinstance(dynamic, list) and "dependencies" in dynamic):
         return True
     if "build-system" in data and ("project" in data or _table(data, "tool", "poetry") or root.has("setup.py")):
         return True

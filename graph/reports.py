@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from xml.parsers import expat
 
 from graph.outputs import Case, How, Reading, runs, tally, words
 from graph.runners import package_script, plain, runner_of
+from graph.telling import stops_early
 from graph.values import Command, Outcome, Runner
 
 __all__ = ["Reading", "asked", "read", "refused", "report_of", "runner_of", "shown"]
@@ -75,8 +77,8 @@ def asked(command: Command, scratch: str) -> tuple[str, dict[str, str]]:
             return re.sub(r"(\bcargo\s(?:.*?\s)??(?:test|t))(?=\s|$)", rf"\1{more}", line, count=1), {}
         case "unittest":
             return f"{line} -v", {}
-    # This older form names each test's file.
-    return line, {"PYTEST_ADDOPTS": f"--junitxml={shlex.quote(path)} -o junit_family=xunit1"}
+    # This older form names each test's file. Without a maximum an old failure does not keep new ones from being seen.
+    return line, {"PYTEST_ADDOPTS": f"--junitxml={shlex.quote(path)} -o junit_family=xunit1 --maxfail=0"}
 
 
 def _with_arguments(line: str, arguments: str) -> str:
@@ -107,6 +109,13 @@ def refused(command: Command, outcome: Outcome, report: bytes | None) -> bool:
 
 def read(command: Command, outcome: Outcome, report: bytes | None, root: str = "") -> Reading:
     """What the report says where it can be trusted; else what the output says. `root`: the checkout's path inside."""
+    reading = _read(command, outcome, report, root)
+    if reading.failing and stops_early(command, outcome):
+        return replace(reading, whole=False, named=False, stopped=True)
+    return reading
+
+
+def _read(command: Command, outcome: Outcome, report: bytes | None, root: str) -> Reading:
     found = None if report is None or outcome.ended != "exit" else _read_report(command, outcome, report, root)
     if found is not None and _agrees(found, outcome):
         return found
@@ -114,6 +123,9 @@ def read(command: Command, outcome: Outcome, report: bytes | None, root: str = "
     lies = found is not None or (outcome.ended == "exit" and outcome.exit == 0)
     if lies and told.whole:
         told = Reading(told.executed, failing=told.failing, empty=told.empty, passed=told.passed)
+    if found is not None and found.failing and not told.failing:
+        # The exit code does not agree, and may be the lie: a pipe's, or that of `|| true`.
+        told = replace(told, failing=found.failing, whole=False)
     if command.kind == "test" and outcome.exit == 5 and told.executed is None:
         return Reading(0, empty=True)
     return told

@@ -6,6 +6,7 @@ a manifest was changed stays in its task.
 
 from __future__ import annotations
 
+import re
 import time
 
 from langgraph.runtime import Runtime
@@ -33,12 +34,17 @@ from graph.working import (
 
 _PROGRAMS = "python3 uv poetry pdm node npm pnpm yarn go cargo rustc"
 # `--version` of npm and yarn takes longer than all else: where they are says as much.
+# Hashed inside: of a long output only head and tail come out of the box.
 _FACTS = (
-    "git ls-files -z -- {patterns} | sort -z | xargs -0 -r sha256sum --\n"
+    "{{\n"
+    f"{recipes.LISTED}"
+    " -- {patterns} | sort -z -u | xargs -0 -r sha256sum --\n"
     "uname -m\n"
     f'for p in {_PROGRAMS}; do command -v $p > /dev/null && readlink -f "$(command -v $p)"; done\n'
     "python3 -VV; node --version; go version; rustc --version\n"
+    "}} 2>&1 | sha256sum"
 )
+_DIGEST = re.compile(r"[0-9a-f]{64}\s+-")
 
 
 def setup(state: TaskState, runtime: Runtime[Ports]) -> Update:
@@ -58,26 +64,37 @@ def base_setup(state: TaskState, ports: Ports) -> Installed:
     runner = any(command.runner == "pytest" for command in state.get("commands") or [])
     recipe = recipes.find(box, project.setup, pytest=runner)
     facts = _facts(box, recipe, project.setup.inputs)
-    # Another image has other tools, also where its commands say the same of themselves.
-    key = ports.installs.digest(repository_of(state), f"{project.image}\n{facts}")
+    # Another image has other tools, also where its commands say the same of themselves. A task that does not know what
+    # decides its set-up shares nothing.
+    task = state["brief"].id
+    # A set-up runs what the commit holds, and a branch may hold what an agent wrote: it shares with that commit alone.
+    branch = state["base_sha"] if state["brief"].branch else ""
+    key = ports.installs.digest(repository_of(state), f"{project.image}\n{branch}\n{facts or f'only {task}'}")
+    name = key if facts else f"{OWN}{task}/0"
     go = "go.mod" in recipes.survey(box).names
     if recipe is None:
         return Installed(key=key, go=go)
     about = Installed(key=key, found_in=recipe.found_in, commands=recipe.commands, go=go)
-    if ports.installs.has(key):
+    if facts and ports.installs.has(key):
         ports.journal.note("setup", found_in=recipe.found_in, reused=True)
         return about.model_copy(update={"name": key, "reused": True})
     if skipped := ports.installs.unavailable(network=not recipe.own):
         ports.journal.note("setup", found_in=recipe.found_in, skipped=skipped)
         return about.model_copy(update={"skipped": skipped})
-    return install(ports, workspace_of(state, ports, state["base_sha"]), about, key, seconds_for_setup(state, ports))
+    return install(ports, workspace_of(state, ports, state["base_sha"]), about, name, seconds_for_setup(state, ports))
 
 
 def _facts(box: Box, recipe: Recipe | None, inputs: tuple[str, ...]) -> str:
-    """All that decides what a set-up gives: contents of manifests, commands, and the tools that run them."""
+    """All that decides what a set-up gives: contents of manifests, commands, and the tools that run them.
+
+    Empty when it could not be told.
+    """
     patterns = " ".join(f"':(glob){pattern}'" for pattern in (*recipes.INPUTS, *map(_pathspec, inputs)))
     outcome = box.run(_FACTS.format(patterns=patterns), timeout=60)
-    return "\n".join([*(recipe.commands if recipe else ()), outcome.output])
+    digest = outcome.output.strip()
+    if outcome.ended != "exit" or outcome.exit != 0 or outcome.dropped or not _DIGEST.fullmatch(digest):
+        return ""
+    return "\n".join([*(recipe.commands if recipe else ()), digest])
 
 
 def _pathspec(pattern: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.errors import BadInput
 from graph.ports import Box, Rules
+from graph.project import Timeouts
 from graph.prompting import clipped
 from graph.values import Outcome, Plan, Step
 
@@ -186,8 +187,8 @@ def parse(name: str, arguments: dict[str, Any]) -> Arguments:
         raise BadInput(f"The arguments of {name} do not fit. {'; '.join(lines)}.") from exc
 
 
-def act(arguments: Arguments, box: Box, rules: Rules) -> tuple[str, Outcome | None]:
-    """Do what the call says; gives the text for the model and, of `run`, the outcome.
+def act(arguments: Arguments, box: Box, rules: Rules, limits: Timeouts | None = None) -> tuple[str, Outcome | None]:
+    """Do what the call says; gives the text for the model and, of `run`, the outcome. `limits`: the repository's own.
 
     Raises BadInput (for the model to read) and SandboxFailed.
     """
@@ -207,10 +208,16 @@ def act(arguments: Arguments, box: Box, rules: Rules) -> tuple[str, Outcome | No
         case DeleteFile():
             return _delete(arguments, box), None
         case Run():
-            seconds = min(float(arguments.seconds), rules.test_seconds)
-            outcome = box.run(arguments.command, timeout=seconds)
+            outcome = box.run(arguments.command, timeout=_seconds(arguments, rules, limits or Timeouts()))
             return said(outcome), outcome
     raise BadInput(f"{type(arguments).__name__} is not done in the box.")
+
+
+def _seconds(arguments: Run, rules: Rules, limits: Timeouts) -> float:
+    """A command may be a test run: that is the most. The time of any command holds where the model names none."""
+    named = "seconds" in arguments.model_fields_set or not limits.command_timeout
+    wanted = arguments.seconds if named else limits.command_timeout
+    return min(float(wanted or arguments.seconds), limits.test_timeout or rules.test_seconds)
 
 
 def said(outcome: Outcome, limit: int = OUTPUT) -> str:

@@ -42,6 +42,8 @@ _WIDE = re.compile(
 _PYTHON_TEST = re.compile(r"test_(.+)|(.+)_test", re.DOTALL)
 _SCRIPT_TEST = re.compile(r"(.+)[.](?:test|spec)|(.+)[-_](?:test|spec)|test-(.+)", re.DOTALL)
 _HELPER = re.compile(r"helper|util|setup|fixture|mock|common|index", re.IGNORECASE)
+# Between quotes, how many shells will read a name nobody knows: such signs may mean something to one of them.
+_UNSAFE = re.compile(r"""[$`\\'"\n\r]""")
 _FOLDER_NAMED = ("__init__", "index", "mod")
 _FIXTURES = ("fixtures", "__fixtures__", "__mocks__", "testdata")
 
@@ -111,7 +113,8 @@ def _is_wide(changed: Iterable[str]) -> bool:
 def filled(template: str, files: Sequence[str], tests: Sequence[str]) -> str | None:
     """The template with its words filled in; None when there is nothing to fill in for one of them.
 
-    Names stay words of their own. Between quotes they are text for a second shell, as in `sh -c 'pytest {tests}'`.
+    Names stay words of their own. Between quotes they are text for a second shell, as in `sh -c 'pytest {tests}'`;
+    names that a shell could read otherwise there are not filled in.
     Where only a shell could say what quotes mean (a substitution between quotes, a here-document), it is None too.
     """
     quotes, at, parts = _quotes(template), 0, []
@@ -124,7 +127,7 @@ def filled(template: str, files: Sequence[str], tests: Sequence[str]) -> str | N
             parts.append(found[0])
             continue
         names = files if found[1] == "files" else tests
-        if not names or unclear[quote] < found.start():
+        if not names or unclear[quote] < found.start() or (quote and any(map(_UNSAFE.search, names))):
             return None
         parts.append(_inside(quote, " ".join(shlex.quote(_dashed(name)) for name in names)))
     return "".join([*parts, template[at:]])

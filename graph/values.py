@@ -246,6 +246,8 @@ class CheckResult(Value):
     """Failed on the base, pass with the change."""
     vanished: tuple[str, ...] = ()
     """Ran on the base, and do not with the change."""
+    fewer: str = ""
+    """That fewer tests ran than on the base, or others, in plain words; empty when it is red."""
 
 
 class Commit(Value):

@@ -48,8 +48,8 @@ def waits_for_checks(pull: PullRequest | None, checks: Sequence[CheckResult]) ->
 
 
 def fewer_tests(checks: Sequence[CheckResult]) -> list[str]:
-    """Of suites that pass with fewer tests than before: a sentence each."""
-    return [f"`{c.command.command}`: {c.reason}" for c in checks if c.verdict == "green" and c.vanished]
+    """Of suites that pass with fewer tests than before, or without some of them: a sentence each."""
+    return [f"`{c.command.command}`: {c.fewer}" for c in checks if c.verdict == "green" and c.fewer]
 
 
 def newly_passing(checks: Sequence[CheckResult]) -> list[str]:

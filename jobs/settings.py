@@ -280,11 +280,11 @@ def load() -> Settings:
 
 
 def indexes() -> dict[str, str]:
-    """Variables with which the operator tells pip, uv and npm where packages come from, and what reads their files."""
-    named = re.compile(r"(pip_|uv_|npm_config_|(https?|all)_proxy$)", re.IGNORECASE)
-    also = ("XDG_CONFIG_HOME", "NETRC", "HOME")
-    # A file of npm's may refer to any variable (`${TOKEN}`): the whole environment is given, and stays outside.
-    return {name: value for name, value in os.environ.items() if named.match(name) or name in also}
+    """What tells pip, uv and npm where packages come from, to whoever reads their files, and stays outside the box.
+
+    A file of npm's may refer to any variable (`${TOKEN}`), so it is the whole environment.
+    """
+    return dict(os.environ)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -230,7 +230,8 @@ def _missing(lines: list[Command], installed: Installed, baseline: list[CheckRes
     if not any(command.kind == "test" for command in lines):
         said.append(f'No test command was found. Name one in {NAME}: [checks] test = "…"')
     said += [
-        f"`{check.command.command}` is red and {why}, so I cannot tell new failures from old ones: every task stops here"
+        f"`{check.command.command}` is red and {why}, so I cannot tell new failures from old ones: "
+        "every task stops here"
         for check in baseline
         if check.verdict == "red" and (why := stuck(check))
     ]

@@ -76,6 +76,16 @@ def test_old_failures_are_named_and_are_not_missing(home: Path) -> None:
     assert told["missing"] == []
 
 
+def test_a_red_command_that_names_no_tests_is_missing_because_every_task_stops_there(home: Path) -> None:
+    files = {**TESTED, "Makefile": "lint:\n\t@echo old.py:1: E501; false\n"}
+    done = check(home, "--repo", repository(home, files))
+    assert done.returncode == 1
+    said = "`make lint` is red and names no tests, so I cannot tell new failures from old ones: every task stops here"
+    assert said in done.stdout.partition("Missing:")[2]
+    assert "`make lint` is red already" not in done.stdout
+    assert "discover` is red already; what fails now is not held against a change" in done.stdout
+
+
 def test_what_cannot_run_is_missing_and_ends_with_1(home: Path) -> None:
     files = {**TESTED, "requirements.txt": "no-such-package\n", "Makefile": "test:\n\tno-such-runner\n"}
     done = check(home, "--repo", repository(home, files))

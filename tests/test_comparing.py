@@ -11,6 +11,7 @@ import pytest
 from graph.comparing import baseline, judge, why_not_run
 from graph.outputs import KEPT_NAMES, Reading, tally, words
 from graph.state import CheckResult, Command, Outcome
+from graph.verdicts import fewer_tests
 
 TEST = Command(kind="test", command="python3 -m pytest -q", found_in="pyproject.toml")
 LINT = Command(kind="check", command="make lint", found_in="Makefile")
@@ -82,7 +83,7 @@ def test_where_the_base_has_no_tests_those_of_the_change_stand_for_themselves(ex
     assert judge(TEST, before, outcome(0, PYTEST_GREEN)).verdict == "green"
     assert judge(TEST, before, outcome(exit_code, output)) == before
     late = judge(TEST, before, outcome(None, ended="timeout"))
-    assert (late.verdict, late.reason) == ("not run", "it did not end within the time limit")
+    assert (late.verdict, late.reason) == ("red", "it did not end within the time limit")
 
 
 def test_what_cannot_be_judged_is_told_as_it_ended_with_the_change() -> None:
@@ -388,3 +389,178 @@ def test_a_missing_package_with_the_change_is_red_and_named() -> None:
     result = judge(TEST, before("t::a"), outcome(2, said))
     reason = "exit code 2: needs the Python package httpx; on the base it ran to its end; newly failing: a.py"
     assert (result.verdict, result.reason) == ("red", reason)
+
+
+MAKE = TEST.model_copy(update={"command": "make test"})
+CARGO = TEST.model_copy(update={"command": "cargo test", "runner": "cargo"})
+GO_TEST = TEST.model_copy(update={"command": "go test ./...", "runner": "go"})
+TEN = "10 passed in 0.1s\n"
+CARGO_TWO = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored\n"
+SYNTAX = "ERROR tests/test_a.py\n!!! Interrupted: 1 error during collection !!!\n1 error in 0.1s\n"
+
+
+def test_a_change_after_which_the_suite_says_nothing_of_tests_is_red() -> None:
+    for command in (MAKE, TEST.model_copy(update={"runner": "pytest"})):
+        result = judge(command, baseline(command, outcome(0, TEN)), outcome(0, ""))
+        assert (result.verdict, result.reason) == ("red", "it no longer says that any test ran; on the base 10 did")
+    # The controls: what never said so, a part of the suite, and go, which does not count without being asked.
+    assert judge(MAKE, baseline(MAKE, outcome(0, "")), outcome(0, "")).verdict == "green"
+    assert judge(PARTIAL, base(0, TEN), outcome(0, "")).verdict == "green"
+    counted = baseline(GO_TEST, outcome(0), reading("a.TestOne"))
+    assert judge(GO_TEST, counted, outcome(0, "ok  \texample.com/a\t0.1s\n")).verdict == "green"
+
+
+@pytest.mark.parametrize(
+    ("command", "after"),
+    [
+        (TEST, outcome(2, SYNTAX)),
+        (TEST, outcome(2, f"E   ModuleNotFoundError: No module named 'clac'\n{SYNTAX}")),
+        (TEST, outcome(None, ended="timeout")),
+        (TEST, outcome(None, ended="memory")),
+        (TEST, outcome(137)),
+        (TEST, outcome(4, "no tests ran in 0.01s\nERROR: file or directory not found: tests\n")),
+        (GO_TEST, outcome(1, "FAIL\tx/y [build failed]\n")),
+    ],
+    ids=["syntax", "import", "hang", "memory", "killed", "wrong path", "go build"],
+)
+def test_new_tests_that_cannot_be_loaded_or_do_not_end_are_red(command: Command, after: Outcome) -> None:
+    for first in (None, baseline(command, outcome(0, "no tests ran in 0.01s\n"))):
+        result = judge(command, first, after)
+        assert (result.verdict, bool(result.reason)) == ("red", True)
+
+
+def test_new_tests_are_not_run_where_the_runner_a_service_or_every_package_is_missing() -> None:
+    assert judge(TEST, None, outcome(1, "/usr/bin/python3: No module named pytest\n")).verdict == "not run"
+    refused = judge(
+        TEST, None, outcome(1, "Error 111 connecting to localhost:6379. Connection refused.\n2 failed in 1s\n")
+    )
+    assert (refused.verdict, refused.reason) == ("not run", "needs Redis on port 6379")
+    unknown = outcome(2, f"E   ModuleNotFoundError: No module named 'yaml'\n{SYNTAX}")
+    bare = judge(TEST, None, unknown, bare=True)
+    assert (bare.verdict, bare.reason) == ("not run", "needs the Python package yaml")
+    assert judge(TEST, None, outcome(2, SYNTAX), bare=True).verdict == "red"
+
+
+def test_a_cargo_test_binary_that_ends_before_its_tests_is_red() -> None:
+    cut = "running 2 tests\ntest a ... ok\n"
+    assert words(cut, "cargo").executed == 1
+    for first in (baseline(CARGO, outcome(0, CARGO_TWO)), None):
+        result = judge(CARGO, first, outcome(0, cut))
+        assert (result.verdict, result.reason) == ("red", "a test binary ended before its tests")
+    assert baseline(CARGO, outcome(101, "running 2 tests\n")).verdict == "red"
+
+
+def test_old_failing_tests_excuse_nothing_but_themselves() -> None:
+    old = "FAILED t.py::a - x\n1 failed, 9 passed in 1s\n"
+    make = f"{old}make: *** [Makefile:2: test] Error 1\n"
+    assert judge(MAKE, baseline(MAKE, outcome(2, make)), outcome(2, make)).verdict == "green"
+    folder = TEST.model_copy(update={"command": "cd api && pytest -q"})
+    assert judge(folder, baseline(folder, outcome(1, old)), outcome(1, old)).verdict == "green"
+    for line, said in (
+        ("make test", f"{old}e2e: 3 scenarios broken\nmake: *** [Makefile:2: test] Error 1\n"),
+        ("make -k test", make),
+        ("make test", f"make: *** [Makefile:2: a] Error 1\n{make}"),
+        ("pytest a; pytest b", old),
+        ("make test", f"9 passed in 1s\n{old}"),
+        ("tox", f"{old}  py: FAIL code 1 (1.0 seconds)\n  lint: FAIL code 1 (1.0 seconds)\n"),
+    ):
+        command = TEST.model_copy(update={"command": line})
+        result = judge(command, baseline(command, outcome(1, old)), outcome(1, said))
+        assert result.verdict == "red", line
+        if "9 passed in 1s\nFAILED" not in said:
+            assert "could not tell new failures from old ones" in result.reason
+    lint = judge(LINT, baseline(LINT, outcome(1, old)), outcome(1, f"{old}new: 55 errors\n"))
+    assert lint.verdict == "red"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FAIL Required test coverage of 90% not reached. Total coverage: 50.00%\n",
+        "ERROR: Coverage failure: total of 50 is less than fail-under=90\n",
+    ],
+)
+def test_coverage_that_is_newly_too_low_is_red_beside_old_failing_tests(said: str) -> None:
+    plain = TEST.model_copy(update={"runner": "pytest"})
+    result = judge(plain, baseline(plain, outcome(1, PYTEST_ONE)), outcome(1, said + PYTEST_ONE))
+    assert (result.verdict, result.reason.endswith("the coverage is too low")) == ("red", True)
+    assert (
+        judge(plain, baseline(plain, outcome(1, said + PYTEST_ONE)), outcome(1, said + PYTEST_ONE)).verdict == "green"
+    )
+
+
+GO_OLD = "--- FAIL: TestA (0.0s)\nFAIL\tx/a\t0.1s\n"
+CARGO_STOPPED = (
+    "running 1 test\ntest a ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n\n"
+    "error: test failed, to rerun pass `--lib`\n"
+)
+UNITTEST_OLD = "FAIL: test_a (t.T.test_a)\n----\nRan 2 tests in 0.0s\n\nFAILED (failures=1)\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "runner", "said"),
+    [
+        ("pytest -x", "pytest", PYTEST_ONE),
+        ("pytest -q --maxfail=2", "pytest", PYTEST_ONE),
+        ("make test", "", f"python3 -m pytest -qx\n{PYTEST_ONE}"),
+        ("pytest", "pytest", f"!!!!!! stopping after 1 failures !!!!!!\n{PYTEST_ONE}"),
+        ("python3 -m unittest -f", "unittest", UNITTEST_OLD),
+        ("go test -failfast ./...", "go", GO_OLD),
+        ("make test", "", CARGO_STOPPED),
+    ],
+)
+def test_a_run_that_stops_at_an_old_failure_says_nothing_of_new_ones(line: str, runner: str, said: str) -> None:
+    command = TEST.model_copy(update={"command": line, "runner": runner})
+    result = judge(command, baseline(command, outcome(1, said)), outcome(1, said))
+    assert (result.verdict, "it stops at its first failures" in result.reason) == ("red", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "runner", "said"),
+    [
+        ("pytest -rx --maxfail=0", "pytest", PYTEST_ONE),
+        ("python3 -m unittest -v", "unittest", UNITTEST_OLD),
+        ("go test ./...", "go", GO_OLD),
+        ("make test", "", UNITTEST_OLD + "a test printed this\nmake: *** [Makefile:2: test] Error 1\n"),
+    ],
+)
+def test_a_run_that_goes_on_to_its_end_has_only_old_failures(line: str, runner: str, said: str) -> None:
+    command = TEST.model_copy(update={"command": line, "runner": runner})
+    assert judge(command, baseline(command, outcome(1, said)), outcome(1, said)).verdict == "green"
+
+
+def test_exit_code_0_is_not_believed_when_new_failing_tests_are_named() -> None:
+    piped = TEST.model_copy(update={"command": "pytest -q | tee log"})
+    result = judge(piped, baseline(piped, outcome(0, TEN)), outcome(0, PYTEST_ONE))
+    said = "exit code 0, but its report names failing tests: tests/test_a.py::test_one"
+    assert (result.verdict, result.reason) == ("red", said)
+    assert judge(piped, None, outcome(0, PYTEST_ONE)).verdict == "red"
+    # The controls: what failed on the base too, and words of a log.
+    assert judge(piped, baseline(piped, outcome(0, PYTEST_ONE)), outcome(0, PYTEST_ONE)).verdict == "green"
+    log = "ERROR: could not connect, as expected\n----\nRan 2 tests in 0.0s\n\nOK\n"
+    assert judge(piped, base(0, TEN), outcome(0, log)).verdict == "green"
+
+
+def test_a_parameter_with_a_dash_is_part_of_the_tests_name() -> None:
+    one = "FAILED t.py::a[x - 1] - assert [1] - 2\n1 failed, 1 passed in 1s\n"
+    assert words(one).failing == ("t.py::a[x - 1]",)
+    other = one.replace("x - 1", "x - 2")
+    assert judge(TEST, base(1, one), outcome(1, other)).verdict == "red"
+
+
+def test_two_failures_of_one_name_are_not_told_apart() -> None:
+    twice = "FAILED t.py::a[] - 1] - assert\nFAILED t.py::a[] - 2] - assert\n2 failed, 1 passed in 1s\n"
+    assert not words(twice).whole
+    once = "FAILED t.py::a[] - 1] - assert\n1 failed, 2 passed in 1s\n"
+    assert judge(TEST, base(1, once), outcome(1, twice)).verdict == "red"
+
+
+def test_fewer_and_other_tests_are_told_in_the_result() -> None:
+    first = before("t::a t::b t::c")
+    renamed = judge(TEST, first, outcome(0), reading("t::a t::b t::d"))
+    counted = judge(TEST, base(0, TEN), outcome(0, "8 passed in 0.1s\n"))
+    same = judge(TEST, first, outcome(0), reading("t::a t::b t::c"))
+    line = TEST.command
+    assert fewer_tests([renamed]) == [f"`{line}`: no longer there: t::c"]
+    assert fewer_tests([counted]) == [f"`{line}`: 8 tests ran, 10 on the base"]
+    assert fewer_tests([same]) == []

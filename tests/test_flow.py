@@ -925,6 +925,46 @@ def test_a_test_run_that_times_out_is_red_when_it_ended_on_the_base(tmp_path: Pa
     assert "time limit" in task.waits.text
 
 
+HIDDEN = (
+    "import importlib\nimport unittest\n\n\nclass BothTest(unittest.TestCase):\n    def test_one(self):\n"
+    "        self.assertEqual(importlib.import_module('o' + 'ne').one(), 1)\n"
+)
+LONG: dict[str | bytes, Any] = {
+    "one.py": "def one():\n    return 1\n",
+    "test_both.py": HIDDEN,
+    "Makefile": "test:\n\tpython3 -m unittest -v\n",
+}
+STEP = "[checks]\ntest = 'python3 -m unittest'\ntest_step = 'true'\n"
+
+
+@pytest.mark.parametrize("more", [{}, {".threadwright.toml": STEP}], ids=["no test of a step", "test_step"])
+def test_a_whole_suite_that_is_red_stays_red_when_the_model_says_done_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    monkeypatch.setattr("graph.checking.QUICK", 0.0)
+    monkeypatch.setattr("graph.checking.BEARABLE", 0.0)
+    wrong = call("write_file", path="one.py", content="def one():\n    return 5\n")
+    rules = Rules(limits=Limits(), repairs=1)
+    task = bench(tmp_path, PLAN, wrong, DONE, DONE, files={**LONG, **more}, rules=rules)
+    task.start()
+    assert (task.waits.kind, task.branches()) == ("stuck", ["main"])
+    assert "The checks are red" in task.waits.text
+
+
+def test_a_follow_up_that_changes_nothing_keeps_what_the_whole_suite_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.checking.QUICK", 0.0)
+    monkeypatch.setattr("graph.checking.BEARABLE", 0.0)
+    more = call("write_file", path="two.py", content="TWO = 2\n")
+    task = bench(tmp_path, PLAN, more, DONE, PLAN, DONE, DONE, files=LONG)
+    state = task.start()
+    (whole,) = state["receipts"]
+    assert (whole.verdict, whole.command.command) == ("green", "make test")
+    state = task.resume(Event(id="w1", kind="words", by=BEN, text="Do it again"))
+    assert state["receipts"] == [whole]
+
+
 # Guidance
 
 

@@ -19,6 +19,7 @@ from uv import find_uv_bin
 
 from integrations.doorrules import DoorRules, parse_host
 from integrations.indexes import Indexes, found
+from jobs.settings import indexes as variables
 
 SECRET = "s3cr3t-v4lue"  # the only secret in these tests, however it is written down
 B64 = base64.b64encode(SECRET.encode()).decode()
@@ -485,3 +486,14 @@ def test_any_environment_raises_nothing_and_the_proxy_takes_what_is_found(env: d
         assert "@" not in url
     assert len([parse_host(origin) for origin in seen.origins]) <= len(seen.urls)
     DoorRules(credentials=seen.credentials)  # else a mistake in the operator's configuration would stop the set-up
+
+
+def test_an_npmrc_may_take_its_token_from_any_variable_of_the_operators(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, ".npmrc", "registry=https://nexus/npm/\n//nexus/npm/:_authToken=${NPM_TOKEN}\n")
+    monkeypatch.setenv("NPM_TOKEN", SECRET)
+    monkeypatch.setenv("UNRELATED_PASSWORD", SECRET)
+    seen = look(home, **{**variables(), "HOME": str(home)})
+    assert seen.credentials["https://nexus/npm/"] == f"Bearer {SECRET}"
+    assert not leaks(told(seen))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fakes import FakeBox
 from gitrepos import clone, make_repository
 
-from graph import recipes
+from graph import recipes, setting_up
 from graph.installing import shown
 from graph.project import Setup
+from graph.values import Outcome
 
 PROJECT = '[project]\nname = "x"\nversion = "1"\n'
 
@@ -233,3 +236,89 @@ def test_names_in_a_manifest_cannot_become_commands(tmp_path: Path) -> None:
     assert "touch" not in lines
     assert "$(id)" not in lines
     assert "9; id" not in lines
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"pyproject.toml": f"{PROJECT}dynamic = 1\n"},
+        {"pyproject.toml": f"{PROJECT}dynamic = true\n"},
+        {"pyproject.toml": "x = " + "[" * 50_000},
+        {"package.json": "[" * 150_000},
+    ],
+    ids=["dynamic is a number", "dynamic is a truth", "deep toml", "deep json"],
+)
+def test_a_manifest_that_cannot_be_understood_stops_nothing(tmp_path: Path, files: dict[str, str]) -> None:
+    assert found(tmp_path, {**files, "requirements.txt": ""})[0].startswith("requirements.txt")
+
+
+def test_a_manifest_that_was_just_written_is_seen_and_an_ignored_one_is_not(tmp_path: Path) -> None:
+    bare = make_repository(tmp_path / "x.git", {".gitignore": "setup.py\n"})
+    box = FakeBox(clone(bare, tmp_path / "checkout"), bare)
+    (box.checkout / "setup.py").write_text("")
+    assert recipes.find(box, Setup(), pytest=False) is None
+    (box.checkout / "requirements.txt").write_text("a\n")
+    recipe = recipes.find(box, Setup(), pytest=False)
+    assert recipe is not None
+    assert recipe.found_in == "requirements.txt"
+
+
+class CutBox(FakeBox):
+    """Keeps no more of an output than a real box: head and tail."""
+
+    kept = 64_000
+
+    def run(self, command: str, **options: Any) -> Outcome:
+        outcome = super().run(command, **options)
+        text, half = outcome.output, self.kept // 2
+        if len(text) <= self.kept:
+            return outcome
+        return outcome.model_copy(update={"output": text[:half] + text[-half:], "dropped": len(text) - self.kept})
+
+
+def test_the_lock_decides_also_among_a_thousand_manifests(tmp_path: Path) -> None:
+    files = {f"{place}/p{n:03}/package.json": "{}" for place in ("examples", "zoo") for n in range(400)}
+    bare = make_repository(tmp_path / "x.git", {**files, "package.json": "{}", "package-lock.json": '{"a": 1}'})
+    box = CutBox(clone(bare, tmp_path / "checkout"), bare)
+    one = setting_up._facts(box, None, ())
+    assert one == setting_up._facts(box, None, ())
+    (box.checkout / "package-lock.json").write_text('{"a": 2}')
+    two = setting_up._facts(box, None, ())
+    (box.checkout / "new").mkdir()
+    (box.checkout / "new" / "go.mod").write_text("module a\n")
+    assert len({one, two, setting_up._facts(box, None, ())}) == 3
+
+
+@pytest.mark.parametrize("end", [{"dropped": 5}, {"ended": "timeout", "exit": None}, {"exit": 127}, {"output": "no"}])
+def test_without_certainty_of_what_decides_a_set_up_there_are_no_facts(tmp_path: Path, end: dict[str, Any]) -> None:
+    class Failing(FakeBox):
+        def run(self, command: str, **options: Any) -> Outcome:
+            return super().run(command, **options).model_copy(update=end)
+
+    bare = make_repository(tmp_path / "x.git", {"a.txt": ""})
+    assert setting_up._facts(Failing(clone(bare, tmp_path / "checkout"), bare), None, ()) == ""
+
+
+@pytest.mark.parametrize("facts", ["", "f"])
+def test_a_set_up_whose_reasons_are_not_known_is_shared_with_no_other_task(
+    monkeypatch: pytest.MonkeyPatch, facts: str
+) -> None:
+    installs = SimpleNamespace(digest=lambda _, text: f"key of {text}", has=lambda _: True, unavailable=lambda **_: "")
+    ports: Any = SimpleNamespace(installs=installs, journal=SimpleNamespace(note=lambda *_, **__: None))
+    project = SimpleNamespace(image="", setup=Setup(commands=("make deps",)))
+    given = {
+        "project_of": project, "bare_box": SimpleNamespace(), "repository_of": "", "workspace_of": None,
+        "seconds_for_setup": 1.0, "_facts": facts,
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setattr(setting_up, name, lambda *_, value=value: value)
+    monkeypatch.setattr(setting_up.recipes, "survey", lambda _: SimpleNamespace(names=()))
+    monkeypatch.setattr(setting_up, "install", lambda _, __, about, name, ___: about.model_copy(update={"name": name}))
+    seen = []
+    for task in ("tw-1", "tw-2"):
+        state: Any = {"brief": SimpleNamespace(id=task, branch=""), "base_sha": "b"}
+        seen.append(setting_up.base_setup(state, ports))
+    assert [one.reused for one in seen] == [bool(facts)] * 2
+    assert (seen[0].key == seen[1].key) is bool(facts)
+    expected = [seen[0].key] * 2 if facts else ["task/tw-1/0", "task/tw-2/0"]
+    assert [one.name for one in seen] == expected

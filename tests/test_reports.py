@@ -271,7 +271,7 @@ def test_runners_are_asked_for_results_by_test(runner: Runner, line: str, run: s
 
 @pytest.mark.parametrize("line", ["make test", "pytest && echo done", "bash run-tests.sh"])
 def test_pytest_is_asked_by_variable_whatever_starts_it(line: str) -> None:
-    variables = {"PYTEST_ADDOPTS": "--junitxml='/s s/junit.xml' -o junit_family=xunit1"}
+    variables = {"PYTEST_ADDOPTS": "--junitxml='/s s/junit.xml' -o junit_family=xunit1 --maxfail=0"}
     assert asked(command("", line), "/s s") == (line, variables)
     lint = Command(kind="check", command=line, found_in="Makefile")
     assert asked(lint, "/s") == (line, {})

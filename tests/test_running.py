@@ -15,7 +15,7 @@ from graph.comparing import baseline, judge
 from graph.errors import Stopped
 from graph.ports import Halt, Ports, Rules
 from graph.running import Ran, run_all
-from graph.values import Command, Limits, Outcome
+from graph.values import CheckResult, Command, Limits, Outcome
 
 PYTEST = Command(kind="test", command="python3 -m pytest -q -p no:cacheprovider", found_in="x", runner="pytest")
 TWO = "def test_a():\n    pass\n\n\ndef test_b():\n    assert {}\n"
@@ -175,3 +175,42 @@ def test_a_link_in_the_place_of_the_report_is_taken_away(box: TimedBox) -> None:
     (box.checkout / "test_x.py").write_text(TWO.format(1))
     assert run(box, PYTEST).reading.executed == 2
     assert other.read_text() == "kept"
+
+
+def twice(box: TimedBox, command: Command, before: str, after: str) -> CheckResult:
+    """The verdict with a change of test_x.py from `before` to `after`."""
+    (box.checkout / "test_x.py").write_text(before)
+    base = baseline(*run(box, command))
+    (box.checkout / "test_x.py").write_text(after)
+    ran = run(box, command)
+    return judge(ran.command, base, ran.outcome, ran.reading)
+
+
+OLD = "def test_a():\n    assert 0\n\n\ndef test_b():\n    assert {}\n"
+
+
+def test_an_old_failure_does_not_hide_a_new_one_where_pytest_is_set_to_stop_at_the_first(box: TimedBox) -> None:
+    (box.checkout / "pytest.ini").write_text("[pytest]\naddopts = -x\n")
+    result = twice(box, PYTEST, OLD.format(1), OLD.format(0))
+    assert (result.verdict, result.reason) == ("red", "exit code 1; newly failing: test_x.py::test_b")
+    assert twice(box, PYTEST, OLD.format(1), OLD.format(1)).verdict == "green"
+    stops = PYTEST.model_copy(update={"command": f"{PYTEST.command} -x"})
+    assert twice(box, stops, OLD.format(1), OLD.format(0)).verdict == "red"
+
+
+@pytest.mark.parametrize(("after", "verdict"), [("", "green"), ("; sh e2e.sh; false", "red")])
+def test_old_failures_of_a_makefiles_one_runner_are_no_fault_of_the_change(
+    box: TimedBox, after: str, verdict: str
+) -> None:
+    (box.checkout / "Makefile").write_text(f"test:\n\t{PYTEST.command}{after}\n")
+    (box.checkout / "e2e.sh").write_text("echo 3 scenarios broken\n")
+    made = Command(kind="test", command="make test", found_in="Makefile")
+    assert twice(box, made, OLD.format(1), OLD.format(1)).verdict == verdict
+
+
+def test_a_makefile_that_hides_how_its_tests_end_is_red_with_a_new_failure(box: TimedBox) -> None:
+    (box.checkout / "Makefile").write_text(f"test:\n\t{PYTEST.command} | tee log\n")
+    made = Command(kind="test", command="make test", found_in="Makefile")
+    result = twice(box, made, TWO.format(1), TWO.format(0))
+    assert (result.verdict, "test_x.py::test_b" in result.reason) == ("red", True)
+    assert twice(box, made, TWO.format(0), TWO.format(0)).verdict == "green"

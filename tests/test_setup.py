@@ -130,6 +130,22 @@ def test_a_second_task_with_the_same_requirements_installs_nothing(shop: House, 
     assert "green, exit 0" in second.said("result")[0]
 
 
+def test_what_a_branch_installs_is_not_what_the_main_branch_gets(shop: House) -> None:
+    files = {"README.md": "x\n", "install.sh": 'echo main > "$THREADWRIGHT_DEPS/who"\n'}
+    files[".threadwright.toml"] = (
+        '[setup]\ncommands = ["sh install.sh"]\n\n[checks]\ntest = "cat $THREADWRIGHT_DEPS/who"\n'
+    )
+    script = by_role([plan("feat: note"), write("note.txt", "x\n"), done()])
+    branched = shop.room(files, script)
+    add_commit(branched.bare, {"install.sh": 'echo agent > "$THREADWRIGHT_DEPS/who"\n'}, branch="agents")
+    branched.start(options=" branch=agents")
+    branched.until("watching")
+    plain = shop.room(None, by_role([plan("feat: note"), write("note.txt", "x\n"), done()]), name=branched.repository)
+    plain.start()
+    plain.until("watching")
+    assert "reused" not in noted(plain, "setup")[0]
+
+
 def test_other_requirements_are_installed_anew(shop: House) -> None:
     first = app(shop, louder())
     first.start()
@@ -492,3 +508,13 @@ def test_a_task_cannot_change_the_rules_that_it_works_under(shop: House) -> None
     view = room.until("asking")
     assert view.data["question"]["kind"] == "stuck"
     assert room.pulls() == []
+
+
+def test_what_cannot_be_kept_is_told_and_the_checks_are_not_run(shop: House) -> None:
+    room = shop.room({**APP, ".threadwright.toml": "[setup]\ncommands = ['rm -rf .git']\n"}, louder())
+    room.start()
+    room.until("watching")
+    [notice] = room.said("notice")
+    assert notice.startswith("Set-up failed: what was installed could not be kept. I go on, and the checks")
+    assert "git cannot say what is ignored" in notice
+    assert "Tests not run here: set-up failed:" in room.said("result")[0]

@@ -13,8 +13,9 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from graph.errors import BadInput
 from graph.messages import LOOP_REFUSAL, fold, pending, repeats, size
 from graph.ports import Rules
+from graph.project import Timeouts
 from graph.prompting import clipped, fenced, mark_of, render
-from graph.state import Limits
+from graph.state import Limits, Outcome
 from graph.tools import CONTROL, MODELS, OUTPUT, TOOLS, act, parse
 
 RULES = Rules(limits=Limits())
@@ -42,6 +43,31 @@ def test_files_are_listed_and_ignored_ones_left_out(box: FakeBox) -> None:
     assert do(box, "list_files", path="src") == "src/a.py\n"
     assert do(box, "list_files", path="none") == "There are no files."
     assert "od[d]" in do(box, "list_files", path="od[d] na'me.txt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limits", "expected"),
+    [
+        ({}, Timeouts(), 120),
+        ({}, Timeouts(command_timeout=7), 7),
+        ({"seconds": 50}, Timeouts(command_timeout=7), 50),
+        ({"seconds": 50}, Timeouts(command_timeout=7, test_timeout=9), 9),
+        ({"seconds": 50}, Timeouts(), 50),
+        ({}, Timeouts(test_timeout=9), 9),
+    ],
+)
+def test_a_command_gets_the_time_that_the_repository_allows(
+    box: FakeBox, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, int], limits: Timeouts, expected: float
+) -> None:
+    given: list[float] = []
+
+    def run(_: FakeBox, command: str, *, timeout: float) -> Outcome:
+        given.append(timeout)
+        return Outcome(command=command, exit=0, seconds=0.0, output="")
+
+    monkeypatch.setattr(FakeBox, "run", run)
+    act(parse("run", {"command": "true", **arguments}), box, RULES, limits)
+    assert given == [expected]
 
 
 def test_search_finds_lines_by_expression(box: FakeBox) -> None:

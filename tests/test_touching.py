@@ -474,6 +474,9 @@ def test_whatever_names_are_filled_in_they_are_words_of_their_own(
 )
 def test_between_quotes_names_are_words_of_a_second_shell(template: str, names: list[str]) -> None:
     line = filled(template, names, [])
+    if any(set(name) & set("$`\\'\"\n\r") for name in names):
+        assert line is None
+        return
     assert line is not None
     assert shlex.split(line)[:2] == ["sh", "-c"]
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
@@ -505,6 +508,14 @@ def test_where_only_a_shell_could_tell_the_quotes_nothing_is_filled_in() -> None
         assert filled(template, ["a"], ["a"]) is None
     assert filled('pytest -n "$(nproc)" {tests}', [], ["a"]) == 'pytest -n "$(nproc)" a'
     assert filled("grep -v '^$' x; pytest {tests}", [], ["a"]) == "grep -v '^$' x; pytest a"
+
+
+@pytest.mark.parametrize("name", ["a$b", "a`b", "a\\b", "it's", 'q"', "a\nb"])
+def test_names_that_a_second_shell_could_read_otherwise_are_not_filled_in_between_quotes(name: str) -> None:
+    for template in ("sh -c 'pytest {tests}'", 'sh -c "pytest {tests}"'):
+        assert filled(template, [], ["tests/test_a.py", name]) is None
+        assert filled(template, [], ["tests/test a.py"]) is not None
+    assert filled("pytest {tests}", [], [name]) is not None
 
 
 # ---- hostile checkouts
