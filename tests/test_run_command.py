@@ -284,7 +284,7 @@ def test_doctor_says_for_each_part_whether_it_works(home: House) -> None:
     said = one_object(threadwright(home, "doctor", "--json"))
     # What of the operator's own package configuration cannot be used is this machine's affair.
     names = [part["name"] for part in said["parts"] if part["name"] != "Package index"]
-    assert names == ["Python", "git", "Redis", "Workers", "Sandbox", "Set-up", "Model", "Repositories"]
+    assert names == ["Python", "git", "Redis", "Workers", "Sandbox", "Set-up", "Model", "Repositories", "Slack"]
     assert all(name in looked.stdout for name in names)
     broken = threadwright(home, "doctor", "--json", env={"OPENAI_API_KEY": "", "PATH": "/nowhere"})
     assert broken.returncode == 1

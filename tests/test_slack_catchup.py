@@ -60,7 +60,8 @@ def test_what_was_said_while_nobody_listened_is_taken_in_once(slack: SlackHouse)
     with slack.listening():
         room = waiting(slack)
     room.say("it should be loud")
-    slack.stub.wait(slack.stub.lost)
+    slack.stub.settle(30)
+    assert slack.stub.lost()
     assert room.status == "asking"
     with slack.listening():
         room.until("watching")
@@ -77,7 +78,8 @@ def test_control_without_catching_up_it_is_lost(slack: SlackHouse, monkeypatch: 
     with slack.listening():
         room = waiting(slack)
     room.say("it should be loud")
-    slack.stub.wait(slack.stub.lost)
+    slack.stub.settle(30)
+    assert slack.stub.lost()
     with slack.listening():
         room.say("nothing", user=BEN)
         room.until("watching")
@@ -91,7 +93,8 @@ def test_a_check_mark_given_while_nobody_listened_counts(slack: SlackHouse) -> N
         room.start()
         result = room.post(lambda m: "React ✅" in shown(m), "result")
     slack.stub.react(ANN, GENERAL, result.ts, "white_check_mark")
-    slack.stub.wait(slack.stub.lost)
+    slack.stub.settle(30)
+    assert slack.stub.lost()
     with slack.listening():
         wait_until(lambda: room.view and not room.view.data["pull_request"]["draft"], 30)
     with slack.listening():
