@@ -12,8 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -23,6 +22,7 @@ from redis.exceptions import WatchError
 from bot.chat import Ask, Author, Card, CardStep, Chat, Place, Reply, TryLater, Undeliverable
 from graph.errors import LeaseLost, StoreUnavailable
 from integrations.redisserver import translated
+from jobs.sole import Sole
 from jobs.tasks import Lease, Tasks
 from jobs.wording import Post
 
@@ -149,14 +149,12 @@ class Drainer:
         """By place: when something may be posted there again. What is in order there waits."""
         self._card_edits: dict[str, float] = {}
         """By card: when it may be edited again. Nothing else waits for that."""
-        self._token = ""
-        self._lease_seconds = lease_seconds
-        self._holding = threading.Lock()
+        self._sole = Sole(tasks, f"tw:drain:{self._stream}", lease_seconds)
 
     def run(self, stop: threading.Event, *, idle: float = 0.2) -> None:
         """Drain until `stop` is set; a store that is away is waited for."""
         try:
-            with self._renewed():
+            with self._sole.renewed():
                 while not stop.is_set():
                     try:
                         busy = self.run_once()
@@ -169,7 +167,7 @@ class Drainer:
 
     def run_once(self) -> int:
         """Post what is due now; how many posts and edits were made. 0 as well while another process drains."""
-        if self._clock() < self._not_before or not self._hold():
+        if self._clock() < self._not_before or not self._sole.hold():
             return 0
         done = 0
         try:
@@ -185,50 +183,19 @@ class Drainer:
 
     def let_go(self) -> None:
         """Show the last cards, however soon after the edit before, and let others drain."""
-        if self._token and self._clock() >= self._not_before:
+        if self._sole.held and self._clock() >= self._not_before:
             self._edited.clear()
             try:
                 for member in self._due():
                     self._card_alone(member)
             except (_Lost, TryLater) as exc:
                 log.info("a card is left to the next drainer: %s", exc)
-        with self._holding:
-            if self._token:
-                self._tasks.script("drop", [f"tw:drain:{self._stream}"], [self._token])
-                self._token = ""
-
-    def _hold(self) -> bool:
-        with self._holding:
-            args = [self._token, int(self._lease_seconds * 1000)]
-            token = self._tasks.script("hold", [f"tw:drain:{self._stream}", "tw:fence"], args)
-            self._token = token.decode() if token else ""
-            return bool(token)
+        self._sole.let_go()
 
     def _keep(self) -> None:
         """Before everything that others would see twice. Raises _Lost."""
-        if not self._hold():
+        if not self._sole.hold():
             raise _Lost
-
-    @contextmanager
-    def _renewed(self) -> Iterator[None]:
-        """Renew the lease beside the work, so that a slow post does not outlast it."""
-        over = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(self._lease_seconds / 3):
-                try:
-                    if self._token:
-                        self._hold()
-                except StoreUnavailable:
-                    continue  # the next post looks whether the lease is still ours
-
-        thread = threading.Thread(target=renew, name="drain-lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
     def _replies(self) -> int:
         """All that may be said now. Raises TryLater for what concerns the whole workspace."""
