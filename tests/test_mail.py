@@ -191,6 +191,25 @@ def test_a_letter_that_waits_for_another_comes_again(mail: RedisMail) -> None:
         wait_until(lambda: mail.waiting() == [])
 
 
+def test_a_letter_that_breaks_every_time_is_told_and_does_not_hold_up_its_thread(
+    mail: RedisMail, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.slack.reading.AGAIN_SECONDS", 0.01)
+
+    def does(letter: Letter) -> float:
+        if letter.payload["ts"] == 1:
+            raise ZeroDivisionError("nobody foresaw this")
+        return 0.0
+
+    clerk = Clerk(does)
+    keep(mail, "a", 1)
+    keep(mail, "a", 2)
+    with reading(mail, clerk):
+        wait_until(lambda: clerk.done == ["a2"])
+    assert "nobody foresaw this" in caplog.text
+    assert "left out after 6 tries" in caplog.text
+
+
 def test_threads_are_read_side_by_side(mail: RedisMail) -> None:
     meet = threading.Barrier(3, timeout=10)
     clerk = Clerk(lambda _: float(meet.wait() < 0))

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,8 @@ LANES_AT_ONCE = 8
 IDLE_SECONDS = 0.5
 """How often letters are looked for that another process has stored."""
 AGAIN_SECONDS = 1.0
+MOST_TRIES = 5
+"""After so many errors that nobody foresaw, a letter holds its thread up no longer."""
 
 
 class Handler(Protocol):
@@ -92,23 +94,29 @@ class Reader:
                     del self._lanes[name]
                 elif lane.waiting and not lane.busy and lane.not_before <= now:
                     lane.busy = True
-                    pool.submit(self._work, lane, heapq.heappop(lane.waiting))
+                    pool.submit(self._work, lane, heapq.heappop(lane.waiting)).add_done_callback(_told)
 
     def _work(self, lane: _Lane, item: tuple[str, str, Letter]) -> None:
-        letter, again = item[2], AGAIN_SECONDS
+        letter, again, foreseen = item[2], AGAIN_SECONDS, False
         try:
             self._mail.begin(letter.id)
             again = self._handler.handle(letter)
             if not again:
                 self._mail.done(letter.id)
+            foreseen = True
         except TryLater as exc:
-            again = exc.after
+            again, foreseen = exc.after, True
         except DeskClosed:
+            foreseen = True
             log.warning("a letter waits: the store is away")
         except Undeliverable as exc:
+            foreseen = True
             log.error("an answer could not be delivered: %s", exc)  # noqa: TRY400 - a sentence for the operator
             again = self._let_go(letter)
         finally:
+            if not foreseen and letter.tries >= MOST_TRIES:
+                log.error("a letter is left out after %d tries, so that its thread goes on", letter.tries + 1)
+                again = self._let_go(letter)
             with self._lock:
                 if again:
                     tried = Letter(letter.id, letter.at, letter.payload, letter.tries + 1, letter.secrets)
@@ -129,3 +137,9 @@ class Reader:
         with self._lock:
             due = [lane.not_before - now for lane in self._lanes.values() if lane.waiting and not lane.busy]
         return max(0.01, min([IDLE_SECONDS, *due]))
+
+
+def _told(work: Future[None]) -> None:
+    """An error that nobody foresaw: a pool keeps it to itself."""
+    if (exc := work.exception()) is not None:
+        log.error("a letter could not be dealt with", exc_info=exc)

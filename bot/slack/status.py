@@ -64,11 +64,9 @@ class WorkingStatus:
             self._slack.web.call(
                 "assistant.threads.setStatus", channel_id=place.channel, thread_ts=place.thread, status=words[:100]
             )
-        except Broken as exc:
-            # Not every workspace has it, and nothing depends on it.
-            self._allowed = False
-            log.info("no working status: %s", exc)
         except (TryLater, Undeliverable) as exc:
+            # Not every app may set it, and nothing depends on it.
+            self._allowed = not (isinstance(exc, Broken) and exc.code == "missing_scope")
             log.info("the working status of %s is as it was: %s", place.key, exc)
         if words:
             self._set[place] = (words, self._clock())
