@@ -344,7 +344,8 @@ class Drainer:
         with translated():
             pipe = self._redis.pipeline()
             pipe.hset(self._tasks.key(task, "posted"), field, message)
-            pipe.hset("tw:messages:" + self._stream, message, f"{task}|{field.rpartition('|')[2]}")
+            where, _, key = field.rpartition("|")
+            pipe.hset("tw:messages:" + self._stream, f"{place_of(where).channel}/{message}", f"{task}|{key}")
             pipe.execute()
         age_with_record(self._tasks, task, "posted")
 
@@ -358,7 +359,7 @@ class Drainer:
 def message_of(tasks: Tasks, place: Place, message: str) -> tuple[str, str]:
     """Which task and post a platform's message is: ("tw-…", "card" or a reply's key); empty strings if not ours."""
     with translated():
-        raw = tasks.redis.hget(f"tw:messages:{place.platform}/{place.workspace}", message)
+        raw = tasks.redis.hget(f"tw:messages:{place.platform}/{place.workspace}", f"{place.channel}/{message}")
     if raw is None:
         return "", ""
     task, _, key = raw.decode().partition("|")

@@ -213,6 +213,20 @@ def test_taking_the_check_mark_back_revokes_before_the_merge(slack: SlackHouse) 
     room.until("done")
 
 
+def test_a_check_mark_quicker_than_our_note_of_the_message_counts(slack: SlackHouse) -> None:
+    room = slack.room(TESTED, louder())
+    room.start()
+    result = room.post(lambda m: "React ✅" in shown(m), "result")
+    room.until("watching")
+    redis, name, field = slack.house.office.redis, f"tw:messages:slack/{TEAM}", f"{GENERAL}/{result.ts}"
+    noted = wait_until(lambda: redis.hget(name, field))
+    redis.hdel(name, field)
+    slack.stub.react(ANN, GENERAL, result.ts, "white_check_mark")
+    wait_until(lambda: redis.xlen(f"tw:mail:slack/{TEAM}") == 1)
+    redis.hset(name, field, noted)
+    room.until("done")
+
+
 def test_a_direct_message_is_a_task_and_a_second_one_is_asked_about(slack: SlackHouse) -> None:
     room = slack.room(TESTED, asking(QUESTION), channel=slack.stub.dm(ANN))
     room.start()

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 TWIN_SECONDS = 2.0
 """How long a mention waits for the message event that says the same, and has its files."""
+NOTED_SECONDS = 10.0
+"""How long a reaction waits for the note of which message it is on: people may be quicker than whoever posted it."""
+AGAIN_SECONDS = 0.5
 EYES = "eyes"
 
 
@@ -72,6 +75,9 @@ class Handling:
             left = letter.at + TWIN_SECONDS - self._now()
             if left > 0:
                 return left
+        early = heard.on_ours and letter.at + NOTED_SECONDS > self._now()
+        if early and not slack.desk.knows(place_of(heard, slack.me), heard.target):
+            return AGAIN_SECONDS
         begun = self._begun.get(letter.id)
         if begun is None:
             request = self._request(heard, letter)

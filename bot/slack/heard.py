@@ -72,6 +72,8 @@ class Heard:
     """`approve`, `reject`, `stop`, or Slack's name of another one, without its skin tone."""
     target: str = ""
     """ts of the message that a reaction, an edit, a deletion, a button or a form is about."""
+    on_ours: bool = False
+    """The reaction is on a message of the bot's."""
     question: str = ""
     answers: tuple[str, ...] = ()
     """Of `tw_answer_…`: the words. Of `tw_answers`: per question the index of the suggestion, or nothing."""

@@ -43,7 +43,7 @@ class Intake:
     def _concerns(self, heard: Heard) -> bool:
         """Messages outside our threads that do not mention the bot are dropped unread."""
         if heard.kind in ("reaction", "unreaction"):
-            return self._desk.knows(place_of(heard, self._me), heard.target)
+            return heard.on_ours or self._desk.knows(place_of(heard, self._me), heard.target)
         if heard.kind not in ("message", "edit", "delete"):
             return True
         if heard.mentions_me or heard.direct:

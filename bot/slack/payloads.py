@@ -275,6 +275,7 @@ def _reaction(payload: Json, event: Json, me: Me) -> Heard | None:
         direct=channel.startswith("D"),
         reaction=REACTIONS.get(name, name),
         target=ts,
+        on_ours=text(event, "item_user", "") == me.user,
         foreign_team=_foreign(event, me),
     )
 
