@@ -171,7 +171,7 @@ def _slack(settings: Settings) -> list[Part]:
     try:
         config = slack_config(settings)
     except ThreadwrightError as exc:
-        return [Part("Slack", False, str(exc), "Set both.")]
+        return [Part("Slack", False, str(exc), "README has the steps, under Slack.")]
     if config is None:
         remedy = "README: Slack, from nothing to the first answer."
         return [Part("Slack", True, "not configured", remedy, needed=False)]

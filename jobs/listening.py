@@ -18,6 +18,8 @@ from jobs.wiring import Office
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+ADDRESS_AGAIN = 30.0
+"""Seconds until an address that was taken is tried again."""
 
 
 def slack_config(settings: Settings) -> Config | None:
@@ -66,8 +68,15 @@ def _slack(office: Office, config: Config, say: Say, stop: threading.Event) -> N
             continue
         slack = slack_of(config, me, web, office.desk, office.mail("slack", me.team))
         listener = Listener(config, slack)
-        with running(listener, office.drainer(slack.chat).run), _transport(office, listener, say):
-            stop.wait()
+        try:
+            with running(listener, office.drainer(slack.chat).run), _transport(office, listener, say):
+                stop.wait()
+        except OSError as exc:
+            say(
+                f"Slack: I cannot listen at {office.settings.http_host}:{office.settings.http_port} ({exc.strerror}). "
+                "Set HTTP_HOST and HTTP_PORT. I try again."
+            )
+            stop.wait(ADDRESS_AGAIN)
 
 
 @contextlib.contextmanager
@@ -83,13 +92,9 @@ def _transport(office: Office, listener: Listener, say: Say) -> Iterator[None]:
     door = Door(listener.app, Verifier(config.signing_secret, listener.slack.mail))
     app = application([route(door.receive)], lambda: problems(office))
     host, port = office.settings.http_host, office.settings.http_port
-    try:
-        with served(app, host, port) as port:
-            say(f"Slack: I listen in the workspace {me.team} as {me.user}, at http://{host}:{port}{PATH}.")
-            yield
-    except OSError as exc:
-        say(f"Slack: I cannot listen at {host}:{port} ({exc.strerror}). Set HTTP_HOST and HTTP_PORT.")
-        raise
+    with served(app, host, port) as port:
+        say(f"Slack: I listen in the workspace {me.team} as {me.user}, at http://{host}:{port}{PATH}.")
+        yield
 
 
 def problems(office: Office) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 import redis as redis_module
 import yaml
+from boxes import wait_until
 from office import DeskRoom
+from pydantic import SecretStr
+from rooms import House
 from slackserver import ALL_SCOPES, ANN, BOT, GENERAL, TEAM, SlackServer
 
 from bot.chat import DeskClosed
@@ -23,6 +27,7 @@ from bot.slack.listening import Config, Listener, slack_of, who_am_i
 from bot.slack.web import Web
 from bot.web.app import MOST_BYTES, application, served
 from integrations.redaction import Redactor
+from jobs.listening import listening
 from jobs.mail import RedisMail
 
 
@@ -175,6 +180,23 @@ def test_health_says_what_does_not_work(office: Office, url: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="503") as caught:
         urllib.request.urlopen(url + "/health", timeout=10)
     assert json.load(caught.value)["problems"] == ["Redis does not answer"]
+
+
+def test_an_address_that_is_taken_is_told_in_plain_words(tmp_path: Path, stub: SlackServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        house = House(
+            tmp_path,
+            workers=0,
+            slack_bot_token=SecretStr(stub.bot_token),
+            slack_signing_secret=SecretStr(stub.signing_secret),
+            slack_api_url=stub.url,
+            http_port=taken.getsockname()[1],
+        )
+        said: list[str] = []
+        with listening(house.office, said.append):
+            wait_until(lambda: said, 20)
+        house.close()
+    assert "Set HTTP_HOST and HTTP_PORT" in said[0]
 
 
 # ---- the manifest and doctor
